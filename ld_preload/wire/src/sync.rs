@@ -1,0 +1,6 @@
+//! The atomics of the ring, exchanged for loom's when it explores their interleavings.
+
+#[cfg(not(loom))]
+pub(crate) use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+#[cfg(loom)]
+pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering};
