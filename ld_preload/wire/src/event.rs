@@ -178,6 +178,32 @@ impl<'a> Event<'a> {
         }
     }
 
+    /// The event freed from its decoding buffer; `None` for those that carry text.
+    pub fn detached(&self) -> Option<Event<'static>> {
+        Some(match *self {
+            Event::Allocate { time_ns, address, bytes, stack, recorded } => {
+                Event::Allocate { time_ns, address, bytes, stack, recorded }
+            }
+            Event::Free { time_ns, address } => Event::Free { time_ns, address },
+            Event::Reallocate { time_ns, old_address, address, bytes, stack, recorded } => {
+                Event::Reallocate { time_ns, old_address, address, bytes, stack, recorded }
+            }
+            Event::Map { time_ns, address, bytes, stack, protection, file_backed } => {
+                Event::Map { time_ns, address, bytes, stack, protection, file_backed }
+            }
+            Event::Unmap { time_ns, address, bytes } => Event::Unmap { time_ns, address, bytes },
+            Event::Remap { time_ns, old_address, old_bytes, address, bytes, stack } => {
+                Event::Remap { time_ns, old_address, old_bytes, address, bytes, stack }
+            }
+            Event::ModuleUnloaded { time_ns, start } => Event::ModuleUnloaded { time_ns, start },
+            Event::ThreadStarted { time_ns, tid, stack_low, stack_high } => {
+                Event::ThreadStarted { time_ns, tid, stack_low, stack_high }
+            }
+            Event::Forked { time_ns, parent, child } => Event::Forked { time_ns, parent, child },
+            Event::ModuleLoaded { .. } | Event::Mark { .. } => return None,
+        })
+    }
+
     /// What is lost when it finds no room.
     pub fn loss_kind(&self) -> LossKind {
         match self {
