@@ -1,0 +1,104 @@
+//! The truth about where each data object lay, for checking what a profiler says.
+//!
+//! A workload's `allocate_NAME` functions pass every block they make through [`Registry::add`], and the workload says
+//! when a block goes, so that an address used twice can be told apart by time. Times are `CLOCK_MONOTONIC`, the clock
+//! of profiles.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+
+use serde_json::json;
+
+/// One block of one object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Block {
+    pub(crate) name: &'static str,
+    pub(crate) address: usize,
+    pub(crate) bytes: usize,
+    pub(crate) allocated_ns: u64,
+    pub(crate) freed_ns: Option<u64>,
+}
+
+/// Every block of every object, in order of allocation.
+#[derive(Debug, Default)]
+pub(crate) struct Registry {
+    blocks: Vec<Block>,
+}
+
+impl Registry {
+    /// Notes a new block of the object `name`. Its capacity counts, not its length, and must not change any more.
+    pub(crate) fn add<T>(&mut self, name: &'static str, data: Vec<T>) -> Vec<T> {
+        self.blocks.push(Block {
+            name,
+            address: data.as_ptr().addr(),
+            bytes: data.capacity() * size_of::<T>(),
+            allocated_ns: monotonic_ns(),
+            freed_ns: None,
+        });
+        data
+    }
+
+    /// Frees a block that [`Registry::add`] has seen.
+    pub(crate) fn free<T>(&mut self, data: Vec<T>) {
+        let address = data.as_ptr().addr();
+        if let Some(block) = self.blocks.iter_mut().rev().find(|block| block.address == address) {
+            block.freed_ns = Some(monotonic_ns());
+        }
+        drop(data);
+    }
+
+    /// Every block so far.
+    pub(crate) fn blocks(&self) -> &[Block] {
+        &self.blocks
+    }
+
+    /// Writes one JSON line per block.
+    pub(crate) fn write(&self, path: &Path) -> io::Result<()> {
+        let mut file = BufWriter::new(File::create(path)?);
+        for block in &self.blocks {
+            let Block { name, address, bytes, allocated_ns, freed_ns } = block;
+            let line = json!({ "name": name, "address": address, "bytes": bytes,
+                               "allocated_ns": allocated_ns, "freed_ns": freed_ns });
+            writeln!(file, "{line}")?;
+        }
+        file.flush()
+    }
+}
+
+/// Now, by `CLOCK_MONOTONIC`.
+pub(crate) fn monotonic_ns() -> u64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `now` is a valid timespec to write to; this clock always exists, so that the call cannot fail.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut now) };
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_lives_from_its_allocation_to_its_end() {
+        let mut registry = Registry::default();
+        let scores = registry.add("scores", vec![0u64; 100]);
+        let address = scores.as_ptr().addr();
+        registry.free(scores);
+        let [block] = registry.blocks() else { panic!("one block") };
+        assert_eq!((block.name, block.address, block.bytes), ("scores", address, 800));
+        assert!(block.freed_ns.unwrap() >= block.allocated_ns);
+    }
+
+    #[test]
+    fn the_side_file_is_one_json_object_a_line() {
+        let mut registry = Registry::default();
+        let kept = registry.add("kept", Vec::<u32>::with_capacity(10));
+        let path = std::env::temp_dir().join(format!("tierscope-workloads-{}.jsonl", std::process::id()));
+        registry.write(&path).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let line: serde_json::Value = serde_json::from_str(text.trim()).unwrap();
+        assert_eq!((&line["name"], &line["bytes"], &line["freed_ns"]), (&json!("kept"), &json!(40), &json!(null)));
+        assert_eq!(line["address"], json!(kept.as_ptr().addr()));
+    }
+}

@@ -1,0 +1,115 @@
+//! One run: its phases, announced and timed, and its result.
+//!
+//! A phase is announced to a profiler by the C function `tierscope_mark`, which exists only when the Tierscope preload
+//! library is in the process; it is looked up once, and its absence costs nothing.
+
+use std::ffi::{CStr, c_char};
+use std::time::Instant;
+
+use serde_json::{Map, Value, json};
+
+use crate::command_line::Settings;
+use crate::memory::{peak_resident_bytes, resident_bytes};
+use crate::registry::Registry;
+
+type Mark = unsafe extern "C" fn(*const c_char);
+
+/// What a workload is given to report to.
+#[derive(Debug)]
+pub(crate) struct Run {
+    /// Where its objects are noted.
+    pub(crate) registry: Registry,
+    mark: Option<Mark>,
+    phases: Vec<Value>,
+    threads: u32,
+}
+
+impl Run {
+    /// Nothing has happened yet.
+    pub(crate) fn new(settings: &Settings) -> Self {
+        Run { registry: Registry::default(), mark: find_mark(), phases: Vec::new(), threads: settings.threads }
+    }
+
+    /// Threads a kernel may use.
+    pub(crate) fn threads(&self) -> u32 {
+        self.threads
+    }
+
+    /// Announces a phase, runs it, and notes its time and the memory resident at its end.
+    pub(crate) fn phase<T>(&mut self, name: &'static CStr, work: impl FnOnce(&mut Self) -> T) -> T {
+        if let Some(mark) = self.mark {
+            // SAFETY: the function has the signature of Tierscope's public header, and `name` is a C string.
+            unsafe { mark(name.as_ptr()) };
+        }
+        let start = Instant::now();
+        let result = work(self);
+        self.phases.push(json!({
+            "name": name.to_string_lossy(),
+            "seconds": start.elapsed().as_secs_f64(),
+            "resident_bytes": resident_bytes(),
+        }));
+        result
+    }
+
+    /// Writes the side file if there is to be one, and puts the result together. The error is a sentence for people.
+    pub(crate) fn finish(self, settings: &Settings, outcome: Map<String, Value>) -> Result<Value, String> {
+        if let Some(path) = &settings.objects {
+            let written = self.registry.write(path);
+            written.map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+        }
+        let mut largest = Map::new();
+        for block in self.registry.blocks() {
+            let known = largest.get(block.name).and_then(Value::as_u64).unwrap_or(0);
+            largest.insert(block.name.to_owned(), json!(known.max(block.bytes as u64)));
+        }
+        let mut result = json!({
+            "schema": "tierscope.workload/1",
+            "workload": settings.workload.name,
+            "scale": settings.scale.name(),
+            "iterations": settings.iterations,
+            "threads": settings.threads,
+            "seed": settings.seed,
+            "phases": self.phases,
+            "object_bytes": largest,
+            "peak_resident_bytes": peak_resident_bytes(),
+        });
+        if let Value::Object(fields) = &mut result {
+            fields.extend(outcome);
+        }
+        Ok(result)
+    }
+}
+
+/// Tierscope's mark, where its preload library is loaded.
+fn find_mark() -> Option<Mark> {
+    // SAFETY: the name is a C string; looking it up has no effect but to bind it.
+    let symbol = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"tierscope_mark".as_ptr()) };
+    // SAFETY: a null pointer becomes `None`; any other is the function of that name, whose signature the public header
+    // fixes.
+    unsafe { std::mem::transmute::<*mut libc::c_void, Option<Mark>>(symbol) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command_line::{Request, parse};
+
+    #[test]
+    fn phases_are_reported_in_order_and_marks_may_be_absent() {
+        let Ok(Request::Run(settings)) = parse(["bc".into()]) else { panic!("a run") };
+        let mut run = Run::new(&settings);
+        assert!(run.mark.is_none());
+        assert_eq!(run.phase(c"first", |_| 7), 7);
+        run.phase(c"second", |_| ());
+        let result = run.finish(&settings, Map::new()).unwrap();
+        assert_eq!((&result["phases"][0]["name"], &result["phases"][1]["name"]), (&json!("first"), &json!("second")));
+    }
+
+    #[test]
+    fn a_side_file_that_cannot_be_written_is_an_error() {
+        let line = ["bc", "--objects", "/nonexistent/objects"];
+        let Ok(Request::Run(settings)) = parse(line.map(Into::into)) else { panic!("a run") };
+        let error = Run::new(&settings).finish(&settings, Map::new()).unwrap_err();
+        assert!(error.contains("/nonexistent/objects"), "{error}");
+    }
+}

@@ -1,0 +1,113 @@
+//! Arrays that several threads write, without owning them as atomics.
+//!
+//! Objects are allocated as plain vectors of numbers: that is what the systems these kernels stand for do, and `calloc`
+//! can hand out untouched zero pages. While threads share one, it is seen as atomics. An exclusive borrow of plain
+//! integers may be viewed as shared atomics of the same width: the borrow proves that nobody reads it otherwise
+//! meanwhile, every bit pattern is valid in both, and size and alignment are the same, which is asserted at compile time.
+//!
+//! All accesses are relaxed. What one level writes and the next reads is ordered by the barrier between them.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+
+const _: () = {
+    assert!(size_of::<AtomicU32>() == size_of::<u32>() && align_of::<AtomicU32>() == align_of::<u32>());
+    assert!(size_of::<AtomicU64>() == size_of::<u64>() && align_of::<AtomicU64>() == align_of::<u64>());
+    assert!(size_of::<AtomicU32>() == size_of::<f32>() && align_of::<AtomicU32>() == align_of::<f32>());
+    assert!(size_of::<AtomicU64>() == size_of::<f64>() && align_of::<AtomicU64>() == align_of::<f64>());
+};
+
+/// A number with an atomic of its width.
+pub(crate) trait Word: Copy {
+    /// That atomic.
+    type Atomic;
+}
+
+impl Word for u32 {
+    type Atomic = AtomicU32;
+}
+impl Word for u64 {
+    type Atomic = AtomicU64;
+}
+impl Word for f32 {
+    type Atomic = AtomicU32;
+}
+impl Word for f64 {
+    type Atomic = AtomicU64;
+}
+
+/// The same memory, as atomics.
+pub(crate) fn view<T: Word>(words: &mut [T]) -> &[T::Atomic] {
+    // SAFETY: `Word` is implemented above only for numbers whose atomic has the same size and alignment (asserted) and
+    // for which every bit pattern is valid; the exclusive borrow lasts as long as the shared one that replaces it.
+    unsafe { std::slice::from_raw_parts(words.as_mut_ptr().cast(), words.len()) }
+}
+
+/// Adds to a counter and returns what it held. Where one thread alone counts (`contended` is false), a load and a store
+/// do, at a fifth of the price of a locked instruction.
+#[inline]
+pub(crate) fn add(counter: &AtomicU64, amount: u64, contended: bool) -> u64 {
+    if contended {
+        counter.fetch_add(amount, Relaxed)
+    } else {
+        let before = counter.load(Relaxed);
+        counter.store(before + amount, Relaxed);
+        before
+    }
+}
+
+/// Hands out a range in pieces, to whichever thread comes first.
+#[derive(Debug)]
+pub(crate) struct Pieces {
+    next: AtomicUsize,
+    end: usize,
+    piece: usize,
+}
+
+impl Pieces {
+    /// `range` in pieces of `piece`, which is not 0.
+    pub(crate) fn new(range: Range<usize>, piece: usize) -> Self {
+        Pieces { next: AtomicUsize::new(range.start), end: range.end, piece }
+    }
+
+    /// The next piece, until none is left.
+    pub(crate) fn take(&self) -> Option<Range<usize>> {
+        let start = self.next.fetch_add(self.piece, Relaxed);
+        (start < self.end).then(|| start..self.end.min(start + self.piece))
+    }
+}
+
+/// Runs `work` on that many threads at once, which it tells their numbers from 0; the caller's is 0.
+pub(crate) fn on_threads(threads: u32, work: impl Fn(u32) + Sync) {
+    std::thread::scope(|scope| {
+        let work = &work;
+        for thread in 1..threads {
+            scope.spawn(move || work(thread));
+        }
+        work(0);
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_view_is_the_same_memory() {
+        let mut numbers = vec![1.5f64, 2.5];
+        view(&mut numbers)[1].store(7f64.to_bits(), Relaxed);
+        assert_eq!(numbers, [1.5, 7.0]);
+    }
+
+    #[test]
+    fn pieces_cover_the_range_once() {
+        let sum = AtomicU64::new(0);
+        let pieces = Pieces::new(3..1003, 7);
+        on_threads(4, |_| {
+            while let Some(piece) = pieces.take() {
+                sum.fetch_add(piece.map(|i| i as u64).sum::<u64>(), Relaxed);
+            }
+        });
+        assert_eq!(sum.into_inner(), (3..1003u64).sum::<u64>());
+    }
+}
