@@ -1,1 +1,45 @@
-//! ...
+//! What Tierscope reads from ELF files.
+//!
+//! - [`Module`]: an executable or library: build-id, segments, code bytes, function bounds, global variables.
+//! - [`Symbolizer`]: function, file and line of addresses in modules, inlined frames included, after a recording and
+//!   on another machine if need be.
+//! - [`Program`]: what a command will really run, and whether the preload shim can get into it.
+//! - [`short_name`]: C++ and Rust names cut to the width of a table.
+//!
+//! Files are hostile until proved otherwise: they belong to other users, change while we read and are cut short by full
+//! disks. Every read is bounded by the file's length, every number is checked before it is used, and work is linear in
+//! the size of the file. What is broken is absent; only a file that is no ELF at all, or whose program headers are
+//! outside it, is an error.
+//!
+//! Not here: running processes (`/proc`), anything written, anything fetched from a network (debuginfod), DWARF beyond
+//! function bounds (blazesym reads it for the symboliser).
+
+mod debug_files;
+mod demangle;
+mod error;
+mod functions;
+mod globals;
+mod headers;
+mod machine;
+mod module;
+mod notes;
+mod preload;
+mod program;
+mod secure;
+mod short_name;
+mod source;
+mod symbolize;
+mod symbols;
+
+pub use debug_files::DebugDirs;
+pub use demangle::demangled;
+pub use error::BinaryError;
+pub use globals::Global;
+pub use headers::Class;
+pub use machine::Machine;
+pub use module::{Module, Section, Segment};
+pub use preload::{NotLoadable, PreloadVerdict};
+pub use program::{Libc, Linkage, Program, ProgramError};
+pub use secure::SecureReason;
+pub use short_name::short_name;
+pub use symbolize::{AddressKind, ModuleRef, Origin, SymbolFrame, Symbolizer};
