@@ -1,0 +1,19 @@
+//! From a sample to the address it waited for.
+//!
+//! `instruction` says what one instruction does to memory and registers, `flow` and `dominators` which instruction can
+//! have come before which, `path` walks back along that, `slice` recovers what a register held along the way, and
+//! `resolver` applies the rules in order.
+
+mod access;
+mod code;
+mod dominators;
+mod flow;
+mod instruction;
+mod path;
+mod resolver;
+mod slice;
+mod sweep;
+
+pub use access::{Access, AccessKind, Quality, Rule};
+pub use code::{Code, ProcessCode};
+pub use resolver::Resolver;

@@ -1,0 +1,299 @@
+//! What a register held some steps before the sample.
+//!
+//! The sample has the registers as they were *after* the access, and the code in between may have changed them. Two ways
+//! lead back to a value:
+//!
+//! * forwards: nothing since then changed the register, or only changes that can be undone (adding and subtracting
+//!   what is known, pushing and popping);
+//! * backwards: the instruction that last set it, further back still, computed it from registers whose values then can be
+//!   found in turn. A compiler's address arithmetic is short, so this ends soon or not at all.
+//!
+//! A loaded value can be followed through a stack slot to the register that was stored there. Beyond that it takes
+//! reading memory, which is no longer what it was at the time of the sample: allowed only if asked for, and
+//! noted in `reread`.
+
+use super::access::AccessKind;
+use super::code::Code;
+use super::instruction::{Arithmetic, Effect, Extension, Gpr, Instruction, Operand, RBP, RSP, Right};
+use super::path::Path;
+use crate::perf::Registers;
+
+/// Nesting of values computed from values.
+const MOST_DEPTH: u32 = 8;
+/// Instructions looked at for one address.
+const MOST_WORK: u32 = 1000;
+/// A frame pointer is no further above the stack pointer than this; a general register in its place mostly is.
+const LARGEST_FRAME_BYTES: u64 = 1 << 20;
+
+pub(super) struct Slice<'a, 'p, 'c> {
+    path: &'p mut Path<'a>,
+    registers: &'p Registers,
+    /// The base of `fs`, where known.
+    thread_pointer: Option<u64>,
+    /// Where to read data from, if that is allowed.
+    data: Option<&'c mut dyn Code>,
+    work: u32,
+    /// Memory was read.
+    pub(super) reread: bool,
+}
+
+impl<'a, 'p, 'c> Slice<'a, 'p, 'c> {
+    pub(super) fn new(
+        path: &'p mut Path<'a>,
+        registers: &'p Registers,
+        thread_pointer: Option<u64>,
+        data: Option<&'c mut dyn Code>,
+    ) -> Self {
+        Slice { path, registers, thread_pointer, data, work: 0, reread: false }
+    }
+
+    /// The address of `operand` of the instruction at `step`, as that computed it.
+    pub(super) fn address(&mut self, operand: &Operand, step: usize) -> Option<u64> {
+        self.address_within(operand, step, 0)
+    }
+
+    /// The parts of the address that can be had: base, and index times scale.
+    pub(super) fn parts(&mut self, operand: &Operand, step: usize) -> (Option<u64>, Option<u64>) {
+        let base = operand.base.map(|base| self.before(base, step, 0));
+        let index = operand.index.map(|index| self.before(index, step, 0));
+        (base.flatten(), index.flatten())
+    }
+
+    /// What `register` held right after the instruction at `step`.
+    pub(super) fn after(&mut self, register: Gpr, step: usize) -> Option<u64> {
+        match step.checked_sub(1) {
+            Some(later) => self.undo(register, later, 0),
+            None => Some(self.registers.general[usize::from(register & 15)]),
+        }
+    }
+
+    /// Whether the operand lies in the stack frame, as far as its registers tell.
+    pub(super) fn on_stack(&self, operand: &Operand) -> bool {
+        let [rsp, rbp] = [RSP, RBP].map(|register| self.registers.general[usize::from(register)]);
+        let frame_pointer = rbp.wrapping_sub(rsp) < LARGEST_FRAME_BYTES;
+        operand.index.is_none() && (operand.base == Some(RSP) || operand.base == Some(RBP) && frame_pointer)
+    }
+
+    fn address_within(&mut self, operand: &Operand, step: usize, depth: u32) -> Option<u64> {
+        if operand.gathers {
+            return None;
+        }
+        let segment = if operand.thread_local { self.thread_pointer? } else { 0 };
+        let base = operand.base.map_or(Some(0), |base| self.before(base, step, depth))?;
+        let index = operand.index.map_or(Some(0), |index| self.before(index, step, depth))?;
+        Some(operand.address(base, index).wrapping_add(segment))
+    }
+
+    /// What `register` held right before the instruction at `step`.
+    fn before(&mut self, register: Gpr, step: usize, depth: u32) -> Option<u64> {
+        if depth > MOST_DEPTH || self.work > MOST_WORK {
+            return None;
+        }
+        self.undo(register, step, depth).or_else(|| self.computed(register, step + 1, depth))
+    }
+
+    /// Forwards: from the sampled value back over the instructions `0..=step`.
+    fn undo(&mut self, register: Gpr, step: usize, depth: u32) -> Option<u64> {
+        let mut value = self.registers.general[usize::from(register & 15)];
+        for at in 0..=step {
+            self.work += 1;
+            let instruction = self.path.step(at)?;
+            if !instruction.changes(register) {
+                continue;
+            }
+            if instruction.writes & 1 << register == 0 {
+                value = value.wrapping_sub(i64::from(instruction.stack_delta).cast_unsigned());
+            } else {
+                value = self.undo_effect(instruction, register, value, at, depth)?;
+            }
+        }
+        Some(value)
+    }
+
+    fn undo_effect(
+        &mut self,
+        instruction: &Instruction,
+        register: Gpr,
+        value: u64,
+        at: usize,
+        depth: u32,
+    ) -> Option<u64> {
+        let (previous, wide) = match instruction.effect {
+            Effect::Arithmetic { to, operation, right, wide } if to == register => {
+                let right = match right {
+                    Right::Constant(constant) => constant,
+                    Right::Register(other) if other != register => self.before(other, at, depth + 1)?,
+                    Right::Register(_) => return None,
+                };
+                let previous = match operation {
+                    Arithmetic::Add => value.wrapping_sub(right),
+                    Arithmetic::Subtract => value.wrapping_add(right),
+                    Arithmetic::Xor => value ^ right,
+                    _ => return None,
+                };
+                (previous, wide)
+            }
+            Effect::Address { to, operand, wide } if to == register => {
+                let other = match (operand.base, operand.index) {
+                    (Some(base), None) if base == register => Some(0),
+                    (Some(base), Some(index)) if base == register && index != register => {
+                        let index = self.before(index, at, depth + 1)?;
+                        Some(index.wrapping_mul(u64::from(operand.scale)))
+                    }
+                    (Some(base), Some(index)) if index == register && base != register && operand.scale == 1 => {
+                        Some(self.before(base, at, depth + 1)?)
+                    }
+                    _ => None,
+                };
+                (value.wrapping_sub(operand.displacement).wrapping_sub(other?), wide)
+            }
+            _ => return None,
+        };
+        Some(if wide { previous } else { previous & 0xffff_ffff })
+    }
+
+    /// Backwards: what the last instruction to set `register`, at `step` or further back, made it.
+    fn computed(&mut self, register: Gpr, step: usize, depth: u32) -> Option<u64> {
+        let mut at = step;
+        let mut pushed = 0u64;
+        loop {
+            self.work += 1;
+            let instruction = self.path.step(at)?;
+            if instruction.writes & 1 << register != 0 {
+                let value = self.result(instruction, register, at, depth)?;
+                return Some(value.wrapping_add(pushed));
+            }
+            if instruction.changes(register) {
+                pushed = pushed.wrapping_add(i64::from(instruction.stack_delta).cast_unsigned());
+            }
+            at += 1;
+        }
+    }
+
+    /// The value that the instruction at `at` gave to `register`.
+    fn result(&mut self, instruction: &Instruction, register: Gpr, at: usize, depth: u32) -> Option<u64> {
+        if instruction.effect.to() != Some(register) {
+            return None;
+        }
+        match instruction.effect {
+            Effect::None => None,
+            Effect::Constant { value, .. } => Some(value),
+            Effect::Copy { from, extension, .. } => Some(extension.apply(self.before(from, at, depth + 1)?)),
+            Effect::Address { operand, wide, .. } => {
+                let address = self.address_within(&operand, at, depth + 1)?;
+                Some(if wide { address } else { address & 0xffff_ffff })
+            }
+            Effect::Arithmetic { to, operation, right, wide } => {
+                let left = self.before(to, at, depth + 1)?;
+                let right = match right {
+                    Right::Constant(constant) => constant,
+                    Right::Register(other) => self.before(other, at, depth + 1)?,
+                };
+                Some(calculate(operation, left, right, wide))
+            }
+            Effect::Load { extension, .. } => self.loaded(instruction.memory?, extension, at, depth),
+        }
+    }
+
+    /// What a load got: from the register stored to the same stack slot, or read again.
+    fn loaded(&mut self, operand: Operand, extension: Extension, at: usize, depth: u32) -> Option<u64> {
+        if self.on_stack(&operand)
+            && let Some((register, store)) = self.stored(&operand, extension, at)
+        {
+            return self.before(register, store, depth + 1).map(|value| extension.apply(value));
+        }
+        self.data.as_ref()?;
+        let address = self.address_within(&operand, at, depth + 1)?;
+        let mut bytes = [0; 8];
+        let wanted = usize::from(extension.bytes.min(8));
+        let read = self.data.as_deref_mut()?.read_data(address, &mut bytes[..wanted]);
+        self.reread = true;
+        (read == wanted).then(|| extension.apply(u64::from_le_bytes(bytes)))
+    }
+
+    /// The register last stored to this stack slot before `at`, and the step of the store.
+    fn stored(&mut self, slot: &Operand, extension: Extension, at: usize) -> Option<(Gpr, usize)> {
+        let base = slot.base?;
+        let mut step = at;
+        loop {
+            step += 1;
+            self.work += 1;
+            let instruction = self.path.step(step)?;
+            if instruction.is_call() || instruction.changes(base) {
+                return None;
+            }
+            let Some(memory) = instruction.memory else { continue };
+            if memory.base != Some(base) || memory.index.is_some() || memory.kind == AccessKind::Load {
+                continue;
+            }
+            if memory.displacement == slot.displacement {
+                let register = instruction.stores?;
+                return (memory.bytes >= u16::from(extension.bytes)).then_some((register, step));
+            }
+        }
+    }
+
+    /// Whether `register`, before the instruction at `step`, came from a load other than of a stack slot or a constant.
+    pub(super) fn dependent(&mut self, register: Gpr, step: usize, depth: u32) -> bool {
+        let mut at = step;
+        loop {
+            at += 1;
+            self.work += 1;
+            if depth > MOST_DEPTH || self.work > MOST_WORK {
+                return false;
+            }
+            let Some(instruction) = self.path.step(at) else { return false };
+            if instruction.is_call() {
+                return false;
+            }
+            if instruction.writes & 1 << register == 0 {
+                continue;
+            }
+            let loads = |memory: &Operand| memory.kind == AccessKind::Load && !self.on_stack(memory);
+            if instruction.effect.to() != Some(register) {
+                return instruction.memory.as_ref().is_some_and(loads);
+            }
+            return match instruction.effect {
+                Effect::None | Effect::Constant { .. } => false,
+                Effect::Copy { from, .. } => self.dependent(from, at, depth + 1),
+                Effect::Address { operand, .. } => {
+                    [operand.base, operand.index].into_iter().flatten().any(|part| self.dependent(part, at, depth + 1))
+                }
+                Effect::Arithmetic { to, right, .. } => {
+                    let right = match right {
+                        Right::Register(other) => self.dependent(other, at, depth + 1),
+                        Right::Constant(_) => false,
+                    };
+                    right || self.dependent(to, at, depth + 1)
+                }
+                Effect::Load { extension, .. } => match instruction.memory {
+                    Some(slot) if self.on_stack(&slot) => match self.stored(&slot, extension, at) {
+                        Some((register, store)) => self.dependent(register, store, depth + 1),
+                        None => false,
+                    },
+                    // What lies at a fixed address is a variable, not a node that was just reached.
+                    memory => memory.is_some_and(|memory| memory.base.is_some() || memory.index.is_some()),
+                },
+            };
+        }
+    }
+}
+
+fn calculate(operation: Arithmetic, left: u64, right: u64, wide: bool) -> u64 {
+    let count = (right & if wide { 63 } else { 31 }) as u32;
+    let narrow = |value: u64| value & 0xffff_ffff;
+    let value = match operation {
+        Arithmetic::Add => left.wrapping_add(right),
+        Arithmetic::Subtract => left.wrapping_sub(right),
+        Arithmetic::And => left & right,
+        Arithmetic::Or => left | right,
+        Arithmetic::Xor => left ^ right,
+        Arithmetic::Multiply => left.wrapping_mul(right),
+        Arithmetic::ShiftLeft => left << count,
+        Arithmetic::ShiftRight if wide => left >> count,
+        Arithmetic::ShiftRight => narrow(left) >> count,
+        Arithmetic::ShiftRightSigned if wide => (left.cast_signed() >> count).cast_unsigned(),
+        Arithmetic::ShiftRightSigned => u64::from(((left as u32).cast_signed() >> count).cast_unsigned()),
+    };
+    if wide { value } else { narrow(value) }
+}
