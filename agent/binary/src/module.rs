@@ -4,7 +4,7 @@
 //! the same for all segments of a module. That is why samples are stored as module plus ELF address: it holds under
 //! address randomisation and on another machine. [`Module::bias`] gets that number from a line of `/proc/PID/maps`.
 //!
-//! Opening reads headers only (some 20 us); function bounds, symbols and globals are built at their first use and kept.
+//! Opening reads headers only (some 50 us); function bounds, symbols and globals are built at their first use and kept.
 //! A module may be shared between threads.
 
 use std::ops::Range;

@@ -223,7 +223,8 @@ fn frames(symbolized: &Symbolized<'_>) -> Vec<SymbolFrame> {
 fn function_name(symbol: &Sym<'_>) -> String {
     // Symbols without a language (no DWARF) come as the linker has them.
     let name = symbol.name.split_once('@').map_or(symbol.name.as_ref(), |(name, _)| name);
-    demangled(name).into_owned()
+    // glibc calls its own functions by private aliases; people know them by the public name.
+    demangled(name.strip_prefix("__GI_").unwrap_or(name)).into_owned()
 }
 
 fn frame(function: String, code: Option<&CodeInfo<'_>>) -> SymbolFrame {

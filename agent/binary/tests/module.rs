@@ -1,5 +1,7 @@
 //! Modules against what compilers, the loader and `nm` say about the same files.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+
 mod common;
 
 use std::path::{Path, PathBuf};
@@ -186,6 +188,34 @@ fn functions_of_this_program_hold_their_own_addresses() {
     assert_eq!(module.function(address - 1).filter(|before| before.contains(&address)), None);
     assert_eq!(module.function(0), None);
     assert_eq!(module.function(u64::MAX), None);
+}
+
+/// Unwind information against the sizes the compiler wrote into symbols, for a whole library.
+#[test]
+fn unwind_information_agrees_with_symbols() {
+    let Some(libc) = own_mappings()
+        .into_iter()
+        .map(|mapping| mapping.3)
+        .find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("libc.so")))
+    else {
+        return;
+    };
+    let module = Module::open(&libc).unwrap();
+    let listing = run(Command::new("nm").args(["-D", "-S", "--defined-only"]).arg(&libc));
+    let (mut agree, mut all) = (0, 0);
+    for line in listing.lines() {
+        let words: Vec<&str> = line.split_ascii_whitespace().collect();
+        let [address, size, "T" | "W", _] = words[..] else { continue };
+        let [address, size] = [address, size].map(|text| u64::from_str_radix(text, 16).unwrap());
+        // System call wrappers are assembler and may have no size to compare.
+        if size == 0 {
+            continue;
+        }
+        all += 1;
+        let bounds = module.function(address + size / 2);
+        agree += usize::from(bounds.is_some_and(|bounds| bounds.start == address && bounds.end <= address + size));
+    }
+    assert!(all > 1000 && agree * 100 >= all * 97, "{agree} of {all}");
 }
 
 #[test]

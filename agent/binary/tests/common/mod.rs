@@ -1,7 +1,7 @@
 //! Builds fixtures with the system's compilers. A missing compiler fails the test, unless TIERSCOPE_TESTS_WITHOUT (a
 //! comma-separated list) names it.
 
-#![allow(clippy::unwrap_used, clippy::panic, dead_code, reason = "helpers of tests; each test uses some")]
+#![allow(clippy::unwrap_used, clippy::panic, dead_code, reason = "helpers of tests, of which each uses some")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
