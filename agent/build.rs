@@ -1,0 +1,47 @@
+//! Builds what the executable carries: the preload shim and the demo's workload.
+//!
+//! Both are programs of their own (the shim has other panic and link settings than anything else here), so a second
+//! cargo builds them into a directory of their own; sharing ours would wait for our own lock.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn main() {
+    let manifest = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR"));
+    let workspace = manifest.parent().expect("agent/ lies in the workspace").to_path_buf();
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    for input in ["ld_preload/src", "ld_preload/build.rs", "ld_preload/Cargo.toml", "ld_preload/wire/src"] {
+        println!("cargo::rerun-if-changed={}", workspace.join(input).display());
+    }
+    for input in ["traces/workloads/src", "traces/workloads/Cargo.toml", "Cargo.toml", "Cargo.lock"] {
+        println!("cargo::rerun-if-changed={}", workspace.join(input).display());
+    }
+    let target_dir = out.join("carried");
+    cargo(&workspace, &target_dir, &["--package", "tierscope-preload", "--lib", "--features", "export"]);
+    cargo(&workspace, &target_dir, &["--package", "tierscope-workloads", "--bin", "tierscope-workloads"]);
+    let built = target_dir.join(env::var("TARGET").expect("cargo sets TARGET")).join("shim");
+    println!("cargo::rustc-env=TIERSCOPE_SHIM={}", built.join("libtierscope_preload.so").display());
+    println!("cargo::rustc-env=TIERSCOPE_WORKLOADS={}", built.join("tierscope-workloads").display());
+}
+
+fn cargo(workspace: &Path, target_dir: &Path, what: &[&str]) {
+    let mut command = Command::new(env::var_os("CARGO").expect("cargo sets CARGO"));
+    command
+        .current_dir(workspace)
+        .args(["build", "--profile", "shim", "--target", &env::var("TARGET").expect("cargo sets TARGET")])
+        .arg("--target-dir")
+        .arg(target_dir)
+        .args(what);
+    // Settings of the outer build that are not meant for this one: clippy and coverage wrap the compiler, loom and
+    // sanitisers change its flags, and the outer profile's choices arrive as variables.
+    for (name, _) in env::vars_os() {
+        let name = name.to_string_lossy().into_owned();
+        let foreign = ["RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS"];
+        if foreign.contains(&name.as_str()) || name.starts_with("CARGO_PROFILE_") || name.starts_with("CARGO_BUILD_") {
+            command.env_remove(&name);
+        }
+    }
+    let status = command.status().unwrap_or_else(|error| panic!("cannot start cargo: {error}"));
+    assert!(status.success(), "building {what:?} failed: {status}");
+}

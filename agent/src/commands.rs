@@ -1,0 +1,159 @@
+//! From what was typed to what is done.
+
+use crate::cli::{Cli, Command, DoctorArguments, RecordArguments, SamplerName, StackName};
+use crate::failure::Failure;
+use crate::record::{self, Outcome, Props, SamplerChoice, Subject};
+use crate::{demo, report};
+use clap::CommandFactory;
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+use std::time::Duration;
+use tierscope_wire::options::StackMode;
+
+/// Runs a command and returns the exit status.
+///
+/// # Errors
+///
+/// [`Failure`], which knows its own exit status.
+pub fn run(command: Command) -> Result<u8, Failure> {
+    match command {
+        Command::Record(arguments) => record(arguments),
+        Command::Report(arguments) => report::run(&arguments),
+        Command::Doctor(arguments) => doctor(&arguments),
+        Command::Demo(arguments) => demo::run(&arguments),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "tierscope", &mut script);
+            print(&script).map(|()| 0)
+        }
+        Command::Man { directory } => clap_mangen::generate_to(Cli::command(), &directory)
+            .map(|()| 0)
+            .map_err(|error| Failure::cannot(format!("cannot write manual pages to {}: {error}", directory.display()))),
+    }
+}
+
+/// Writes to standard output. A reader that has had enough (`| head`) is no error.
+pub(crate) fn print(bytes: &[u8]) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::cannot(format!("cannot write to standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Columns of the terminal on standard output, if it is one.
+pub(crate) fn terminal_width() -> Option<usize> {
+    let out = std::io::stdout();
+    if !out.is_terminal() {
+        return None;
+    }
+    rustix::termios::tcgetwinsize(out).ok().map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0)
+}
+
+fn props(arguments: RecordArguments) -> Result<Props, Failure> {
+    let subject = match arguments.pid {
+        Some(pid) => Subject::Pid(pid),
+        None => Subject::Command(arguments.command),
+    };
+    Ok(Props {
+        output: arguments.output,
+        force: arguments.force,
+        rate_hz: arguments.rate,
+        duration: arguments.duration,
+        delay: arguments.delay,
+        sampler: match arguments.sampler {
+            SamplerName::Auto => SamplerChoice::Auto,
+            SamplerName::Clock => SamplerChoice::Clock,
+            SamplerName::Fault => SamplerChoice::Fault,
+            SamplerName::Pmu => {
+                return Err(Failure::cannot("this version has no sampler for a processor's PMU")
+                    .mend("--sampler clock works on every processor, with or without a PMU"));
+            }
+        },
+        follow_fork: arguments.follow_fork,
+        shim: !arguments.no_shim,
+        mean_bytes: arguments.sample_bytes,
+        large_bytes: arguments.large_bytes,
+        stacks: match arguments.stacks {
+            StackName::Unwind => StackMode::Unwind,
+            StackName::FramePointer => StackMode::FramePointer,
+            StackName::Caller => StackMode::Caller,
+        },
+        symbols: !arguments.no_symbols,
+        quiet: arguments.quiet,
+        round: Duration::from_millis(arguments.round_ms),
+        ..Props::new(subject)
+    })
+}
+
+fn record(arguments: RecordArguments) -> Result<u8, Failure> {
+    let stats = arguments.stats.clone();
+    let props = props(arguments)?;
+    let outcome = record::run(&props)?;
+    if let Some(path) = stats {
+        let mut text = serde_json::to_vec_pretty(&outcome)
+            .map_err(|error| Failure::cannot(format!("cannot describe the recording: {error}")))?;
+        text.push(b'\n');
+        std::fs::write(&path, text)
+            .map_err(|error| Failure::cannot(format!("cannot write {}: {error}", path.display())))?;
+    }
+    if !props.quiet {
+        // Where standard error is closed there is nobody to tell.
+        let _ = std::io::stderr().write_all(describe(&outcome).as_bytes());
+    }
+    Ok(outcome.exit_status.unwrap_or(0))
+}
+
+/// What was recorded, and the exact next command.
+pub(crate) fn describe(outcome: &Outcome) -> String {
+    let mut text = String::new();
+    for profile in &outcome.profiles {
+        text += &format!(
+            "tierscope: {}: {} samples of {} in {:.1} s ({}), {:.0} % of those in user code with an address\n",
+            profile.path.display(),
+            profile.samples,
+            profile.name,
+            outcome.duration_s,
+            outcome.sampler,
+            profile.addressed * 100.0,
+        );
+        let lost = [
+            (profile.lost_samples, "samples"),
+            (profile.lost_allocations, "allocations"),
+            (profile.lost_frees, "frees"),
+        ];
+        let lost: Vec<String> =
+            lost.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
+        if !lost.is_empty() {
+            text += &format!("tierscope:   lost: {}\n", lost.join(", "));
+        }
+    }
+    if let Some(first) = outcome.profiles.first() {
+        text += &format!("tierscope: next: tierscope report {}\n", shell_quoted(&first.path));
+    }
+    text
+}
+
+fn shell_quoted(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);
+    if text.chars().all(plain) { text.into_owned() } else { format!("'{}'", text.replace('\'', "'\\''")) }
+}
+
+fn doctor(arguments: &DoctorArguments) -> Result<u8, Failure> {
+    let _ = arguments;
+    Err(Failure::cannot("not wired yet"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_command_can_be_pasted() {
+        assert_eq!(shell_quoted(Path::new("bc.4711.tsp")), "bc.4711.tsp");
+        assert_eq!(shell_quoted(Path::new("it's here.tsp")), "'it'\\''s here.tsp'");
+    }
+}

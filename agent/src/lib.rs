@@ -1,0 +1,13 @@
+//! The agent: everything that knows perf_event, `/proc` and other processes, and the command line over all of it.
+//!
+//! **Invariant:** profiles are the only way out. The model and the views work from a profile and cannot tell where it
+//! came from but by its meta data; nothing they need is handed to them on the side.
+
+pub mod cli;
+pub mod commands;
+mod demo;
+pub mod embedded;
+pub mod failure;
+pub mod record;
+mod report;
+pub mod units;
