@@ -1,0 +1,249 @@
+//! The system calls the shim makes, directly: no C library, no `errno`, nothing interposed.
+//!
+//! Results are those of the kernel; callers look at the sign and give up on what is negative.
+
+use crate::arch;
+
+/// `MAP_PRIVATE`.
+pub(crate) const MAP_PRIVATE: usize = 2;
+/// `MAP_SHARED`.
+pub(crate) const MAP_SHARED: usize = 1;
+/// `MAP_ANONYMOUS`.
+pub(crate) const MAP_ANONYMOUS: usize = 0x20;
+/// `MAP_NORESERVE`.
+pub(crate) const MAP_NORESERVE: usize = 0x4000;
+/// `PROT_NONE`.
+pub(crate) const PROT_NONE: usize = 0;
+/// `PROT_READ`.
+pub(crate) const PROT_READ: usize = 1;
+/// `PROT_READ | PROT_WRITE`.
+pub(crate) const PROT_READ_WRITE: usize = 3;
+/// `MADV_DONTDUMP`.
+pub(crate) const MADV_DONTDUMP: usize = 16;
+/// `MADV_WIPEONFORK`.
+pub(crate) const MADV_WIPEONFORK: usize = 18;
+/// `MFD_CLOEXEC | MFD_ALLOW_SEALING`.
+pub(crate) const MFD_SEALABLE: usize = 3;
+/// `MFD_NOEXEC_SEAL`, since Linux 6.3.
+pub(crate) const MFD_NOEXEC_SEAL: usize = 8;
+/// `RLIMIT_FSIZE`.
+pub(crate) const RLIMIT_FSIZE: usize = 1;
+/// `RLIMIT_STACK`.
+pub(crate) const RLIMIT_STACK: usize = 3;
+/// `RLIMIT_AS`.
+pub(crate) const RLIMIT_AS: usize = 9;
+/// No limit.
+pub(crate) const RLIM_INFINITY: u64 = u64::MAX;
+
+const EINTR: isize = -4;
+const AT_FDCWD: usize = -100_isize as usize;
+const O_RDONLY_CLOEXEC: usize = 0o2_000_000;
+
+macro_rules! call {
+    ($number:expr $(, $argument:expr)*) => {{
+        let given = [$($argument),*];
+        let mut all = [0_usize; 6];
+        for (to, from) in all.iter_mut().zip(given) {
+            *to = from;
+        }
+        arch::syscall($number, all)
+    }};
+}
+
+/// A descriptor that closes itself.
+#[derive(Debug)]
+pub(crate) struct Fd(pub(crate) usize);
+
+impl Drop for Fd {
+    fn drop(&mut self) {
+        // SAFETY: we own the descriptor.
+        unsafe { call!(3, self.0) };
+    }
+}
+
+fn fd(result: isize) -> Option<Fd> {
+    usize::try_from(result).ok().map(Fd)
+}
+
+/// Opens a file for reading; `path` ends with a zero byte.
+pub(crate) fn open(path: &[u8]) -> Option<Fd> {
+    if path.last() != Some(&0) {
+        return None;
+    }
+    // SAFETY: a terminated string.
+    fd(unsafe { call!(257, AT_FDCWD, path.as_ptr() as usize, O_RDONLY_CLOEXEC) })
+}
+
+/// Reads at the file's position; `None` on error.
+pub(crate) fn read(file: &Fd, buffer: &mut [u8]) -> Option<usize> {
+    loop {
+        // SAFETY: the kernel writes within the buffer.
+        let count = unsafe { call!(0, file.0, buffer.as_mut_ptr() as usize, buffer.len()) };
+        if count != EINTR {
+            return usize::try_from(count).ok();
+        }
+    }
+}
+
+/// Reads at `offset`; `None` on error.
+pub(crate) fn read_at(file: &Fd, buffer: &mut [u8], offset: u64) -> Option<usize> {
+    loop {
+        // SAFETY: the kernel writes within the buffer.
+        let count = unsafe { call!(17, file.0, buffer.as_mut_ptr() as usize, buffer.len(), offset as usize) };
+        if count != EINTR {
+            return usize::try_from(count).ok();
+        }
+    }
+}
+
+/// The inode number of an open file.
+pub(crate) fn inode(file: &Fd) -> Option<u64> {
+    let mut status = [0_u64; 18];
+    // SAFETY: `struct stat` has 144 bytes, the second word is the inode.
+    let result = unsafe { call!(5, file.0, status.as_mut_ptr() as usize) };
+    status.get(1).copied().filter(|_| result == 0)
+}
+
+/// Maps memory where the kernel likes; `None` on error.
+pub(crate) fn map(bytes: usize, protection: usize, flags: usize, file: Option<&Fd>, offset: u64) -> Option<*mut u8> {
+    let fd = file.map_or(usize::MAX, |file| file.0);
+    // SAFETY: a fresh mapping disturbs nobody.
+    let address = unsafe { call!(9, 0, bytes, protection, flags, fd, offset as usize) };
+    usize::try_from(address).ok().map(|address| address as *mut u8)
+}
+
+/// Fresh zeroed memory, named so that it can be told apart in `/proc/PID/smaps`.
+pub(crate) fn map_private(bytes: usize) -> Option<*mut u8> {
+    let address = map(bytes, PROT_READ_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, None, 0)?;
+    const PR_SET_VMA: usize = 0x5356_4d41;
+    // SAFETY: names our own mapping; kernels that cannot refuse.
+    unsafe { call!(157, PR_SET_VMA, 0, address as usize, bytes, c"tierscope".as_ptr() as usize) };
+    Some(address)
+}
+
+/// Unmaps.
+///
+/// # Safety
+///
+/// The range is a mapping of ours that nothing refers to any more.
+pub(crate) unsafe fn unmap(address: *mut u8, bytes: usize) {
+    // SAFETY: the caller's promise.
+    unsafe { call!(11, address as usize, bytes) };
+}
+
+/// Changes the protection of a mapping of ours.
+///
+/// # Safety
+///
+/// The range is ours, and nobody uses it in a way the new protection forbids.
+pub(crate) unsafe fn protect(address: *mut u8, bytes: usize, protection: usize) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe { call!(10, address as usize, bytes, protection) == 0 }
+}
+
+/// `madvise`.
+///
+/// # Safety
+///
+/// The range is ours, and the advice is harmless or its effect intended.
+pub(crate) unsafe fn advise(address: *mut u8, bytes: usize, advice: usize) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe { call!(28, address as usize, bytes, advice) == 0 }
+}
+
+/// An anonymous file.
+pub(crate) fn memfd(name: &core::ffi::CStr, flags: usize) -> Option<Fd> {
+    // SAFETY: a terminated string.
+    fd(unsafe { call!(319, name.as_ptr() as usize, flags) })
+}
+
+/// Sets a file's length and forbids changing it again.
+pub(crate) fn truncate_and_seal(file: &Fd, bytes: u64) -> bool {
+    const F_ADD_SEALS: usize = 1033;
+    const SEAL_SHRINK_GROW: usize = 2 | 4;
+    // SAFETY: no memory involved.
+    unsafe { call!(77, file.0, bytes as usize) == 0 && call!(72, file.0, F_ADD_SEALS, SEAL_SHRINK_GROW) == 0 }
+}
+
+/// Moves a descriptor to a number of 512 or more where that is allowed, out of the way of programs that count on
+/// getting the lowest.
+pub(crate) fn raise(file: Fd) -> Fd {
+    const F_DUPFD_CLOEXEC: usize = 1030;
+    // SAFETY: no memory involved.
+    fd(unsafe { call!(72, file.0, F_DUPFD_CLOEXEC, 512) }).unwrap_or(file)
+}
+
+/// Connects to the socket at `path`, without waiting.
+pub(crate) fn connect(path: &[u8]) -> Option<Fd> {
+    const AF_UNIX: u16 = 1;
+    const SEQPACKET_NONBLOCK_CLOEXEC: usize = 5 | 0o4000 | 0o2_000_000;
+    let mut address = [0_u8; 110];
+    let (family, name) = address.split_at_mut(2);
+    family.copy_from_slice(&AF_UNIX.to_ne_bytes());
+    // Leaves the terminating zero.
+    name.get_mut(..path.len()).filter(|_| path.len() < 108)?.copy_from_slice(path);
+    // SAFETY: no memory involved.
+    let socket = raise(fd(unsafe { call!(41, AF_UNIX as usize, SEQPACKET_NONBLOCK_CLOEXEC, 0) })?);
+    // SAFETY: the address is as long as said.
+    let result = unsafe { call!(42, socket.0, address.as_ptr() as usize, 2 + path.len() + 1) };
+    (result == 0).then_some(socket)
+}
+
+/// Sends `message` with a descriptor attached, without waiting or raising a signal.
+pub(crate) fn send_with_fd(socket: &Fd, message: &[u8], attached: &Fd) -> bool {
+    const SOL_SOCKET: u64 = 1;
+    const SCM_RIGHTS: u64 = 1;
+    const DONTWAIT_NOSIGNAL: usize = 0x40 | 0x4000;
+    // struct cmsghdr { len: usize, level: i32, type: i32 }, then the descriptor, padded to a word.
+    let control = [20_u64, SOL_SOCKET | SCM_RIGHTS << 32, attached.0 as u64];
+    let io = [message.as_ptr() as usize, message.len()];
+    // struct msghdr { name, namelen, iov, iovlen, control, controllen, flags }.
+    let header = [0, 0, io.as_ptr() as usize, 1, control.as_ptr() as usize, 24, 0];
+    // SAFETY: everything the header points to outlives the call.
+    let sent = unsafe { call!(46, socket.0, header.as_ptr() as usize, DONTWAIT_NOSIGNAL) };
+    usize::try_from(sent) == Ok(message.len())
+}
+
+/// The soft limit of a resource.
+pub(crate) fn limit(resource: usize) -> u64 {
+    let mut limits = [0_u64; 2];
+    // SAFETY: `struct rlimit64` is two words.
+    let result = unsafe { call!(302, 0, resource, 0, limits.as_mut_ptr() as usize) };
+    if result == 0 { limits[0] } else { RLIM_INFINITY }
+}
+
+/// This process.
+pub(crate) fn process_id() -> u32 {
+    // SAFETY: no memory involved.
+    unsafe { call!(39) as u32 }
+}
+
+/// This thread.
+pub(crate) fn thread_id() -> u32 {
+    // SAFETY: no memory involved.
+    unsafe { call!(186) as u32 }
+}
+
+/// Whether thread `tid` of process `pid` no longer exists.
+pub(crate) fn is_dead(pid: u32, tid: u32) -> bool {
+    const ESRCH: isize = -3;
+    // SAFETY: signal 0 is none.
+    unsafe { call!(234, pid as usize, tid as usize, 0) == ESRCH }
+}
+
+/// Copies our own memory at `from`, mapped or not; the number of bytes copied.
+pub(crate) fn peek(pid: u32, from: usize, into: &mut [u8]) -> usize {
+    let local = [into.as_mut_ptr() as usize, into.len()];
+    let remote = [from, into.len()];
+    // SAFETY: the kernel checks the source and writes within the buffer.
+    let count = unsafe { call!(310, pid as usize, local.as_ptr() as usize, 1, remote.as_ptr() as usize, 1, 0) };
+    usize::try_from(count).unwrap_or(0)
+}
+
+/// `CLOCK_MONOTONIC` by system call, in nanoseconds.
+pub(crate) fn monotonic_ns() -> u64 {
+    let mut time = [0_u64; 2];
+    // SAFETY: `struct timespec` is two words.
+    unsafe { call!(228, 1, time.as_mut_ptr() as usize) };
+    time[0].wrapping_mul(1_000_000_000).wrapping_add(time[1])
+}
