@@ -13,8 +13,8 @@ pub enum AccessKind {
     Unknown,
 }
 
-/// How far the address can be trusted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// How far the address can be trusted; the less, the greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Quality {
     /// Computed from the operand of the instruction that was waited for.
     Exact,
@@ -35,6 +35,8 @@ pub enum Rule {
     RepeatedString,
     /// The instruction executed before the sampled one.
     Predecessor,
+    /// A store waited for room in the store buffer, which this earlier one filled.
+    StoreBuffer,
     /// It overwrote its own address: the part that survived points into a known object.
     SurvivingRegister,
     /// It overwrote its own address, which was computed again from what is still in memory.

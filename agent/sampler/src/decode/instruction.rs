@@ -33,6 +33,8 @@ pub(super) struct Instruction {
     pub memory: Option<Operand>,
     /// For string moves and compares, the other operand.
     pub second: Option<Operand>,
+    /// Steps its address registers by itself.
+    pub string: bool,
     /// Repeated under `rep`: interrupted between repetitions, with the ip still on it.
     pub repeated: bool,
     /// General registers that change, one bit each, `rsp` only where `stack_delta` does not say how.
@@ -219,6 +221,7 @@ impl Describer {
             next,
             memory,
             second,
+            string: decoded.is_string_instruction(),
             repeated: (decoded.has_rep_prefix() || decoded.has_repne_prefix()) && decoded.is_string_instruction(),
             writes,
             effect: if next == Next::Calls { Effect::None } else { effect(decoded) },

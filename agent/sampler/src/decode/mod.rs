@@ -1,8 +1,8 @@
 //! From a sample to the address it waited for.
 //!
 //! `instruction` says what one instruction does to memory and registers, `flow` and `dominators` which instruction can
-//! have come before which, `path` walks back along that, `slice` recovers what a register held along the way, and
-//! `resolver` applies the rules in order.
+//! have come before which, `path` walks back along that, `slice` recovers what a register held along the way,
+//! `rules` applies the rules in order, and `resolver` keeps what was decoded.
 
 mod access;
 mod code;
@@ -11,6 +11,7 @@ mod flow;
 mod instruction;
 mod path;
 mod resolver;
+mod rules;
 mod slice;
 mod sweep;
 

@@ -33,8 +33,10 @@ pub(super) struct Slice<'a, 'p, 'c> {
     /// Where to read data from, if that is allowed.
     data: Option<&'c mut dyn Code>,
     work: u32,
-    /// Memory was read.
-    pub(super) reread: bool,
+    /// What a slot of the stack frame held when it was read again; it may be another frame's by now.
+    pub(super) frame_value: Option<u64>,
+    /// To be taken for what the slot held.
+    pub(super) substitute: Option<u64>,
 }
 
 impl<'a, 'p, 'c> Slice<'a, 'p, 'c> {
@@ -44,7 +46,7 @@ impl<'a, 'p, 'c> Slice<'a, 'p, 'c> {
         thread_pointer: Option<u64>,
         data: Option<&'c mut dyn Code>,
     ) -> Self {
-        Slice { path, registers, thread_pointer, data, work: 0, reread: false }
+        Slice { path, registers, thread_pointer, data, work: 0, frame_value: None, substitute: None }
     }
 
     /// The address of `operand` of the instruction at `step`, as that computed it.
@@ -204,10 +206,22 @@ impl<'a, 'p, 'c> Slice<'a, 'p, 'c> {
         }
         self.data.as_ref()?;
         let address = self.address_within(&operand, at, depth + 1)?;
+        if !self.on_stack(&operand) {
+            return self.read(address, extension);
+        }
+        let value = match self.substitute {
+            Some(value) => Some(extension.apply(value)),
+            None => self.read(address, extension),
+        };
+        self.frame_value = value;
+        value
+    }
+
+    /// What memory holds now, as a load would see it.
+    pub(super) fn read(&mut self, address: u64, extension: Extension) -> Option<u64> {
         let mut bytes = [0; 8];
         let wanted = usize::from(extension.bytes.min(8));
         let read = self.data.as_deref_mut()?.read_data(address, &mut bytes[..wanted]);
-        self.reread = true;
         (read == wanted).then(|| extension.apply(u64::from_le_bytes(bytes)))
     }
 
