@@ -136,7 +136,8 @@ impl Program {
         follow(resolve(command.as_ref())?, SCRIPT_DEPTH)
     }
 
-    /// The ELF file at a path, as a program; no PATH, no scripts. For `/proc/PID/exe` too.
+    /// The ELF file at a path, as a program; no PATH, no scripts. For `/proc/PID/exe` too, whose loader may
+    /// be in another container.
     pub fn inspect(path: impl AsRef<Path>) -> Result<Self, ProgramError> {
         let path = path.as_ref();
         let source = Source::open(path).map_err(|error| explain(error, path))?;
@@ -183,7 +184,15 @@ fn follow(path: PathBuf, depth: usize) -> Result<Program, ProgramError> {
     // Executable but not readable: it would run, unseen.
     let source = Source::open(&path).map_err(|error| explain(error, &path))?;
     let Some((interpreter, argument)) = shebang(&source) else {
-        return inspect(&path, &source);
+        let program = inspect(&path, &source)?;
+        return match &program.linkage {
+            Linkage::Dynamic { interpreter, .. }
+                if Machine::host() == Some(program.machine) && !interpreter.exists() =>
+            {
+                Err(ProgramError::NoLoader { program: path, loader: interpreter.clone() })
+            }
+            _ => Ok(program),
+        };
     };
     let wrap = |error| ProgramError::Interpreter { script: path.clone(), source: Box::new(error) };
     if depth == 0 {
@@ -244,12 +253,6 @@ fn inspect(path: &Path, source: &Source) -> Result<Program, ProgramError> {
         Some(interpreter) => Linkage::Dynamic { libc: Libc::of_loader(&interpreter), interpreter },
     };
     let machine = Machine::of(&headers);
-    if let Linkage::Dynamic { interpreter, .. } = &linkage
-        && Machine::host() == Some(machine)
-        && !interpreter.exists()
-    {
-        return Err(ProgramError::NoLoader { program: path.to_path_buf(), loader: interpreter.clone() });
-    }
     let metadata = path.metadata().map_err(|source| ProgramError::Io { path: path.to_path_buf(), source })?;
     Ok(Program {
         command: path.to_path_buf(),
