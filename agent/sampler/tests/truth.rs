@@ -4,6 +4,8 @@
 //! share of time that its loop took. Times are CPU times, as the clock that samples is, so other work on the machine
 //! does not matter.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::fs::File;

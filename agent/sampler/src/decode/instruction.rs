@@ -290,6 +290,11 @@ fn operand(memory: &UsedMemory, decoded: &Decoded) -> Option<Operand> {
         OpAccess::ReadWrite | OpAccess::ReadCondWrite => AccessKind::Update,
         OpAccess::None | OpAccess::NoMemAccess => return None,
     };
+    // Of repeated instructions the whole is not known, so that the width of an element stands for it.
+    let bytes = match memory.memory_size().size() {
+        0 => decoded.memory_size().size(),
+        bytes => bytes,
+    };
     let register = |register: Register| if register == Register::None { None } else { general(register) };
     Some(Operand {
         base: register(memory.base()),
@@ -297,7 +302,7 @@ fn operand(memory: &UsedMemory, decoded: &Decoded) -> Option<Operand> {
         scale: u8::try_from(memory.scale()).unwrap_or(1),
         displacement: memory.displacement(),
         kind,
-        bytes: u16::try_from(memory.memory_size().size()).unwrap_or(0),
+        bytes: u16::try_from(bytes).unwrap_or(0),
         thread_local: matches!(memory.segment(), Register::FS | Register::GS),
         gathers: memory.index().is_vector_register() || decoded.is_vsib(),
         narrow: memory.address_size() == CodeSize::Code32,

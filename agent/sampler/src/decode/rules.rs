@@ -349,3 +349,6 @@ fn described(instruction: &Instruction, operand: &Operand, stack_relative: bool)
         ..Access::nothing(instruction.address)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -103,6 +103,8 @@ pub fn maps(pid: u32) -> Vec<Map> {
 /// Function bounds of the modules of a process.
 #[derive(Default)]
 pub struct Functions {
+    /// Time spent reading files, which is not the decoder's.
+    reading: Duration,
     files: HashMap<PathBuf, Vec<Range<u64>>>,
     maps: Vec<(Range<u64>, u64, PathBuf)>,
 }
@@ -118,7 +120,13 @@ impl Functions {
 
     pub fn bounds(&mut self, address: u64) -> Option<Range<u64>> {
         let (range, offset, path) = self.maps.iter().find(|(range, ..)| range.contains(&address))?;
-        let ranges = self.files.entry(path.clone()).or_insert_with(|| frames(path).unwrap_or_default());
+        let reading = &mut self.reading;
+        let ranges = self.files.entry(path.clone()).or_insert_with(|| {
+            let start = cpu_time();
+            let frames = frames(path).unwrap_or_default();
+            *reading += cpu_time() - start;
+            frames
+        });
         let in_file = address - range.start + offset;
         let at = ranges.partition_point(|function| function.start <= in_file).checked_sub(1)?;
         let function = ranges[at].clone();
@@ -193,7 +201,8 @@ impl Attribution {
         };
         let start = cpu_time();
         let access = resolver.resolve(sample, &mut code, &known);
-        *spent += cpu_time() - start;
+        let end = cpu_time();
+        *spent += (end - start).saturating_sub(std::mem::take(&mut functions.reading));
         access
     }
 }
