@@ -8,6 +8,10 @@
 //! One address that cannot be named never costs the others their names: a batch that fails is retried one by one, and
 //! what remains gets the nearest symbol of its own function (`name+0x12`) or `module+0xADDRESS`. Every address gets at
 //! least one frame.
+//!
+//! Unlike the rest of this crate, blazesym maps the files it reads: a file that is truncated in place while it is being
+//! symbolised ends the process with SIGBUS. Files that a recorder still depends on must therefore not be symbolised by
+//! it while it records; afterwards there is nothing left to lose.
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};

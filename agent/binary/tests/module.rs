@@ -263,6 +263,19 @@ fn what_is_not_a_module_is_an_error() {
     assert!(matches!(Module::from_bytes("empty", Vec::new()), Err(BinaryError::NotElf(_))));
 }
 
+#[test]
+fn a_module_is_shared_between_threads() {
+    fn shared<T: Send + Sync>(_: &T) {}
+    let module = Module::open("/proc/self/exe").unwrap();
+    shared(&module);
+    let text = module.segments().find(|segment| segment.executable).unwrap().vaddrs;
+    std::thread::scope(|scope| {
+        let find = || text.clone().step_by(64).filter(|&vaddr| module.function(vaddr).is_some()).count();
+        let (one, two) = (scope.spawn(find), scope.spawn(find));
+        assert_eq!(one.join().unwrap(), two.join().unwrap());
+    });
+}
+
 /// Prints what a large module costs: `cargo test --release -p tierscope-binary -- --ignored --nocapture`, with
 /// TIERSCOPE_MODULE naming the file.
 #[test]

@@ -114,7 +114,7 @@ fn as_owner(machine: &Machine, pid: u32) -> Option<String> {
     match () {
         // Root was refused: by a container or a security module, which no other user gets past.
         () if ours == "0" => None,
-        () if ours != theirs => Some(format!("sudo -u '#{theirs}' tierscope record -p {pid}")),
+        () if ours != theirs && theirs != "0" => Some(format!("sudo -u '#{theirs}' tierscope record -p {pid}")),
         () => Some(format!("sudo tierscope record -p {pid}")),
     }
 }
