@@ -143,8 +143,22 @@ fn shell_quoted(path: &Path) -> String {
 }
 
 fn doctor(arguments: &DoctorArguments) -> Result<u8, Failure> {
-    let _ = arguments;
-    Err(Failure::cannot("not wired yet"))
+    let subject = match (arguments.pid, arguments.command.is_empty()) {
+        (Some(pid), _) => tierscope_doctor::Subject::Process(pid),
+        (None, false) => tierscope_doctor::Subject::Command(arguments.command.clone()),
+        (None, true) => tierscope_doctor::Subject::Machine,
+    };
+    let report = tierscope_doctor::examine(&subject);
+    if arguments.json {
+        let mut text = serde_json::to_vec_pretty(&report)
+            .map_err(|error| Failure::cannot(format!("cannot write the findings as JSON: {error}")))?;
+        text.push(b'\n');
+        print(&text)?;
+    } else {
+        let color = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        print(report.render(terminal_width().unwrap_or(80), color).as_bytes())?;
+    }
+    Ok(report.exit_status())
 }
 
 #[cfg(test)]

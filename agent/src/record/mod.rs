@@ -34,6 +34,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+pub use symbols::look_up_again as look_up_symbols_again;
 use std::time::Duration;
 use tierscope_binary::{PreloadVerdict, Program};
 use tierscope_sampler::{Kind, Sampler, SamplerConfig, SamplerError, Target};
