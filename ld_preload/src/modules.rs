@@ -103,7 +103,7 @@ pub(crate) struct Snapshot {
     /// By address.
     pub(crate) modules: Vec<Arc<Module>>,
     /// All executable mappings, modules' and others, by address.
-    executable: Vec<(u64, u64)>,
+    executable: Ranges,
     /// Grows when a module goes away.
     pub(crate) epoch: u32,
     /// The recorder's generation in which the agent was told of these modules.
@@ -158,8 +158,11 @@ impl Found {
     }
 }
 
-/// Everything executable, and the files it comes from; `None` when the kernel does not say.
-fn look() -> Option<(Vec<Found>, Vec<(u64, u64)>)> {
+/// Address ranges, start and end.
+type Ranges = Vec<(u64, u64)>;
+
+/// The files that code comes from, and everything executable; `None` when the kernel does not say.
+fn look() -> Option<(Vec<Found>, Ranges)> {
     let mut found: Vec<Found> = Vec::with_capacity(64);
     let mut executable = Vec::with_capacity(64);
     let mut buffer = alloc::vec![0; MAPS_BUFFER_BYTES];

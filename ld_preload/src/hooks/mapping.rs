@@ -99,8 +99,8 @@ unsafe extern "C" fn on_mmap(
 }
 
 unsafe extern "C" fn on_munmap(at: *mut u8, bytes: usize, sp: usize, bp: usize) -> i32 {
-    // SAFETY: see `on_mmap`.
     let call = || {
+        // SAFETY: see `on_mmap`.
         unsafe { real::munmap(at, bytes) }.unwrap_or_else(|| {
             refuse();
             -1
