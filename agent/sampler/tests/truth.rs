@@ -93,9 +93,7 @@ fn measure(case: &Case) -> Outcome {
     let spent_us = attribution.spent.as_secs_f64() * 1e6 / resolved.len().max(1) as f64;
     let outcome = compare(&resolved, &arrays.unwrap(), &truth.unwrap(), spent_us);
     drop(keep);
-    while child.ended().is_none() {
-        std::thread::yield_now();
-    }
+    assert_eq!(child.wait(), 0);
     reader.join().unwrap();
     outcome
 }

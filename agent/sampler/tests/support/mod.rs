@@ -54,12 +54,13 @@ impl Child {
         unsafe { libc::write(go.as_raw_fd(), c"x".as_ptr().cast(), 1) };
     }
 
-    /// The exit status, if it has ended.
-    pub fn ended(&self) -> Option<i32> {
+    /// Waits for its end; the status as `waitpid` gives it.
+    pub fn wait(self) -> i32 {
         let mut status = 0;
         // SAFETY: the pointer is to a live integer.
-        let waited = unsafe { libc::waitpid(self.pid.cast_signed(), &mut status, libc::WNOHANG) };
-        (waited == self.pid.cast_signed()).then_some(status)
+        let waited = unsafe { libc::waitpid(self.pid.cast_signed(), &mut status, 0) };
+        assert_eq!(waited, self.pid.cast_signed());
+        status
     }
 }
 
