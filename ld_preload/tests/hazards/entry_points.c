@@ -9,8 +9,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+void *valloc(size_t bytes);
+#ifdef __GLIBC__
+void *pvalloc(size_t bytes);
+#else
+static void *(*const pvalloc)(size_t) = NULL;
+#endif
 #pragma weak reallocarray
-#pragma weak pvalloc
 #pragma weak valloc
 
 static int blocks;
@@ -58,9 +63,11 @@ int main(void) {
     void *volatile untouched = &blocks;
     volatile size_t huge = SIZE_MAX / 2;
     errno = 0;
-    printf("%d %d\n", malloc(huge) == NULL, errno == ENOMEM);
+    int refused = malloc(huge) == NULL;
+    printf("%d %d\n", refused, errno == ENOMEM);
     errno = 0;
-    printf("%d %d\n", calloc(huge, 4) == NULL, errno == ENOMEM);
+    refused = calloc(huge, 4) == NULL;
+    printf("%d %d\n", refused, errno == ENOMEM);
     void *kept = untouched;
     int result = posix_memalign(&kept, 3, 8);
     printf("%d %d\n", result == EINVAL, kept == untouched);

@@ -28,9 +28,11 @@ int main(int argc, char **argv) {
     printf("unmapped %d\n", munmap(grown + page, page));
     printf("unmapped %d\n", munmap(grown, 200 * page));
     errno = 0;
-    printf("refused %d %d\n", munmap(target + 1, page), errno == EINVAL);
+    int refused = munmap(target + 1, page);
+    printf("refused %d %d\n", refused, errno == EINVAL);
     errno = 0;
-    printf("refused %d %d\n", mmap(NULL, 0, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED, errno == EINVAL);
+    refused = mmap(NULL, 0, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED;
+    printf("refused %d %d\n", refused, errno == EINVAL);
     int file = open("/proc/self/exe", O_RDONLY);
     char *elf = mmap(NULL, page, PROT_READ, MAP_PRIVATE, file, 0);
     char *second = mmap(NULL, page, PROT_READ, MAP_PRIVATE, file, page);

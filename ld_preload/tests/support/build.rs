@@ -1,5 +1,7 @@
 //! Builds the shim and the small programs that tests run.
 
+#![allow(unreachable_pub, missing_docs, reason = "part of each test that includes it")]
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -61,7 +63,8 @@ pub fn compile(compiler: &str, source: &str, output: &str, arguments: &[&str]) -
     let fresh = directory.join(format!("{output}.{:?}", std::thread::current().id()));
     let finished = directory.join(output);
     let result = Command::new(compiler)
-        .args(["-O1", "-g0", "-w", "-I"])
+        // Allocations that nobody looks at are to happen all the same.
+        .args(["-O1", "-g0", "-w", "-fno-builtin", "-fno-allocation-dce", "-I"])
         .arg(manifest().join("include"))
         .arg("-o")
         .arg(&fresh)

@@ -33,6 +33,7 @@ impl Agent {
     pub fn listen(backlog: i32) -> Agent {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("agent");
+        // SAFETY: zeros are a valid address.
         let mut address: libc::sockaddr_un = unsafe { std::mem::zeroed() };
         address.sun_family = libc::AF_UNIX as u16;
         for (to, from) in address.sun_path.iter_mut().zip(path.as_os_str().as_encoded_bytes()) {
