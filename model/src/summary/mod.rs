@@ -162,7 +162,7 @@ impl Reason {
     #[must_use]
     pub const fn describe(self) -> &'static str {
         match self {
-            Self::NoAddress => "no memory access at the instruction, or none computed",
+            Self::NoAddress => "no address there, or none that could be computed",
             Self::KernelNoAddress => "in the kernel, without a user address",
             Self::OutsideObjects => "an address in no known object",
         }

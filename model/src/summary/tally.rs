@@ -177,7 +177,8 @@ impl Tally {
         if total <= 0.0 {
             return AttributionShares::default();
         }
-        let sum = |part: fn(&super::ObjectSummary) -> f64| groups.iter().map(part).sum::<f64>() / total;
+        let sum =
+            |part: fn(&super::ObjectSummary) -> f64| groups.iter().map(part).fold(0.0, |sum, part| sum + part) / total;
         let approximate = sum(|object| object.approximate * object.samples);
         let neighbour = sum(|object| object.neighbour * object.samples);
         let none = self.reasons.iter().map(|count| count.samples).sum::<f64>() / total;

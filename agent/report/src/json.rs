@@ -1,0 +1,141 @@
+//! `report --json`: the contract `tierscope.report/1`.
+//!
+//! Described in `docs/report-json.md` and `docs/report.schema.json`, which a test holds against what is written here.
+//! Fields may be added; none changes its meaning or goes within version 1. What is not known is `null`, never zero.
+//! Strings are as the program has them (JSON escapes what a terminal must not see).
+
+use serde_json::{Value, json};
+use tierscope_model::interval::Interval;
+use tierscope_model::summary::{AccessSite, Frame, ObjectSummary, Unattributed};
+use tierscope_traces::SamplerKind;
+
+use crate::Report;
+
+/// The schema.
+pub const SCHEMA: &str = "tierscope.report/1";
+
+/// The report as JSON, objects in the order of the summary.
+#[must_use]
+pub fn to_json(report: &Report<'_>) -> Value {
+    json!({
+        "schema": SCHEMA,
+        "profile": profile(report),
+        "objects": report.summary.objects.iter().map(object).collect::<Vec<_>>(),
+        "unattributed": report.summary.unattributed.iter().map(unattributed).collect::<Vec<_>>(),
+    })
+}
+
+fn profile(report: &Report<'_>) -> Value {
+    let (meta, summary) = (report.meta, report.summary);
+    let known = summary.samples > 0.0;
+    let shares = &summary.attribution;
+    json!({
+        "path": report.path.to_string_lossy(),
+        "complete": meta.complete,
+        "being_written": report.being_written,
+        "warnings": report.warnings,
+        "tierscope_version": meta.tierscope_version,
+        "created": meta.created,
+        "program": {
+            "command": meta.program.command,
+            "exe": meta.program.exe,
+            "build_id": meta.program.build_id,
+            "pid": meta.program.pid,
+            "exit": meta.program.exit,
+        },
+        "sampler": meta.sampler.kind.as_str(),
+        "sampler_chosen_because": meta.sampler.chosen_because,
+        "address_source": meta.sampler.address_source,
+        "rate_hz": meta.sampler.rate_hz,
+        "user_only": meta.sampler.user_only,
+        "shim": meta.allocator.shim,
+        "duration_s": meta.clock.duration_ns as f64 / 1e9,
+        "delay_s": meta.clock.delay_ns as f64 / 1e9,
+        "samples": whole(summary.samples),
+        "attributed": known.then(|| shares.attributed()),
+        "attribution": known.then(|| json!({
+            "exact": shares.exact,
+            "approximate": shares.approximate,
+            "neighbour": shares.neighbour,
+            "none": shares.none,
+        })),
+        "lost_samples": meta.losses.samples,
+        "lost_allocations": meta.losses.allocations,
+        "losses": meta.losses,
+        "peak_live_bytes": whole(summary.peak_live_bytes),
+        "phases": summary.phases.iter().map(|phase| json!({
+            "name": phase.name,
+            "samples": whole(phase.samples),
+        })).collect::<Vec<_>>(),
+        "knows_levels": meta.sampler.kind != SamplerKind::Unknown && meta.sampler.kind.knows_levels(),
+    })
+}
+
+fn object(object: &ObjectSummary) -> Value {
+    json!({
+        "id": object.id,
+        "rank": object.rank,
+        "kind": object.kind.as_str(),
+        "name": object.name,
+        "module": object.module,
+        "site": object.site.iter().map(Frame::describe).collect::<Vec<_>>(),
+        "frames": object.site.iter().map(frame).collect::<Vec<_>>(),
+        "user_frame": object.user_frame().map(|(depth, _)| depth),
+        "allocations": whole(object.allocations),
+        "live_bytes_max": whole(object.live_bytes_max),
+        "live_bytes_at_peak": whole(object.live_bytes_at_peak),
+        "samples": whole(object.samples),
+        "share": object.share,
+        "share_interval": interval(object.share_interval),
+        "loads": whole(object.loads),
+        "stores": whole(object.stores),
+        "llc_misses": object.llc_misses.map(whole),
+        "criticality": object.criticality,
+        "criticality_interval": object.criticality_interval.map(interval),
+        "approximate": object.approximate,
+        "neighbour": object.neighbour,
+        "first_seen_ns": object.first_seen_ns,
+        "last_seen_ns": object.last_seen_ns,
+        "phases": object.phases,
+        "accessed_by": object.access_sites.iter().map(|site| access(site, object.samples)).collect::<Vec<_>>(),
+    })
+}
+
+fn frame(frame: &Frame) -> Value {
+    json!({
+        "module": frame.module,
+        "build_id": frame.build_id,
+        "offset": frame.offset,
+        "functions": frame.functions.iter().map(|function| json!({
+            "name": function.name,
+            "file": function.file,
+            "line": function.line,
+        })).collect::<Vec<_>>(),
+    })
+}
+
+fn access(site: &AccessSite, samples: f64) -> Value {
+    json!({
+        "code": site.frame.describe(),
+        "samples": whole(site.samples),
+        "share": if samples > 0.0 { site.samples / samples } else { 0.0 },
+    })
+}
+
+fn unattributed(row: &Unattributed) -> Value {
+    json!({
+        "reason": row.reason.as_str(),
+        "samples": whole(row.samples),
+        "share": row.share,
+        "share_interval": interval(row.share_interval),
+    })
+}
+
+fn interval(interval: Interval) -> Value {
+    json!([interval.low, interval.high])
+}
+
+/// Counts are estimates where rows stand for several; they are given as whole numbers.
+fn whole(value: f64) -> u64 {
+    value.round() as u64
+}
