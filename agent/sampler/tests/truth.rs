@@ -2,7 +2,7 @@
 //!
 //! A program times four loops over four arrays, each in its own way; the samples that fall on an array must be the
 //! share of time that its loop took. Times are CPU times, as the clock that samples is, so other work on the machine
-//! does not matter.
+//! does not matter. `TIERSCOPE_TRUTH_ONLY=-O3` runs one level.
 
 #![allow(clippy::unwrap_used)]
 

@@ -2,6 +2,7 @@
 
 mod attributes;
 mod error;
+mod opening;
 mod parse;
 mod record;
 mod sampler;

@@ -3,28 +3,19 @@
 //! An inherited event follows every thread its thread creates, in the kernel, without a moment in which the new
 //! thread runs unseen. The kernel maps a ring for an inherited event only if that is bound to one processor, so there
 //! is an event for each thread and processor, and all events of a processor write to one ring (`SET_OUTPUT`).
-//!
-//! A running process may create threads while it is being attached to. A thread that was not in the first
-//! listing has either inherited its events, if its creator was opened before, or has none. The events are therefore
-//! enabled from the start and report forks: a thread whose birth was reported has inherited, any other is opened
-//! like those of the first listing, until no new one appears. Opening an inherited one again would count it twice.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use perf_event::Counter;
-use perf_event_open_sys::ioctls;
 
-use super::attributes::{Kind, Opener, SamplerConfig, Start};
+use super::attributes::{Kind, SamplerConfig, Start};
 use super::error::SamplerError;
+use super::opening::Opening;
 use super::parse::{Skipped, parse};
 use super::record::{Record, SampleLosses};
 use super::system;
-
-/// Listings of the target's threads after which attaching settles for what it has.
-const MOST_LISTINGS: usize = 64;
 
 /// What to sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,20 +36,21 @@ pub enum Target {
 ///
 /// Dropping it ends sampling.
 pub struct Sampler {
-    rings: Vec<Ring>,
+    pub(super) rings: Vec<Ring>,
     /// Events that write to the ring of another.
-    followers: Vec<Counter>,
-    kind: Kind,
-    excludes_kernel: bool,
-    counts_lost: bool,
-    losses: SampleLosses,
+    pub(super) followers: Vec<Counter>,
+    pub(super) kind: Kind,
+    pub(super) excludes_kernel: bool,
+    pub(super) counts_lost: bool,
+    pub(super) losses: SampleLosses,
     /// Read while attaching, for the first `drain`.
-    early: Vec<Record>,
+    pub(super) early: Vec<Record>,
 }
 
-struct Ring {
-    cpu: usize,
-    events: perf_event::Sampler,
+/// The ring of one processor, and the event that it was mapped for.
+pub(super) struct Ring {
+    pub(super) cpu: usize,
+    pub(super) events: perf_event::Sampler,
 }
 
 impl Sampler {
@@ -71,16 +63,10 @@ impl Sampler {
         if config.kind == Kind::Clock && (config.rate_hz == 0 || u64::from(config.rate_hz) > limit_hz) {
             return Err(SamplerError::Rate { rate_hz: config.rate_hz, limit_hz });
         }
-        let (pid, start) = match target {
-            Target::Attach { pid } => (pid, Start::Now),
-            Target::Launch { pid } => (pid, Start::OnExec),
-        };
-        let mut opening = Opening::new(pid, config, start);
         match target {
-            Target::Launch { .. } => opening.open_thread(pid)?,
-            Target::Attach { .. } => opening.open_all_threads()?,
+            Target::Launch { pid } => Opening::new(pid, config, Start::OnExec).launched(),
+            Target::Attach { pid } => Opening::new(pid, config, Start::Now).attached(),
         }
-        opening.finish()
     }
 
     /// One descriptor per ring, readable when that is a quarter full.
@@ -153,7 +139,7 @@ impl Sampler {
         self.excludes_kernel
     }
 
-    fn read_rings(&mut self, out: &mut Vec<Record>) {
+    pub(super) fn read_rings(&mut self, out: &mut Vec<Record>) {
         let has_address = self.kind == Kind::Fault;
         for ring in &mut self.rings {
             while let Some(record) = ring.events.next_record() {
@@ -180,173 +166,6 @@ impl Sampler {
     fn counters_mut(&mut self) -> impl Iterator<Item = &mut Counter> {
         self.rings.iter_mut().map(|ring| ring.events.as_counter_mut()).chain(&mut self.followers)
     }
-}
-
-/// A sampler some of whose events are open.
-struct Opening<'a> {
-    pid: u32,
-    opener: Opener<'a>,
-    cpus: Vec<usize>,
-    ring_pages: usize,
-    files_raised: bool,
-    sampler: Sampler,
-}
-
-impl<'a> Opening<'a> {
-    fn new(pid: u32, config: &'a SamplerConfig, start: Start) -> Self {
-        let sampler = Sampler {
-            rings: Vec::new(),
-            followers: Vec::new(),
-            kind: config.kind,
-            excludes_kernel: false,
-            counts_lost: false,
-            losses: SampleLosses::default(),
-            early: Vec::new(),
-        };
-        Opening {
-            pid,
-            opener: Opener::new(config, start),
-            cpus: system::online_cpus(),
-            ring_pages: config.ring_pages.clamp(1, 1 << 16).next_power_of_two(),
-            files_raised: false,
-            sampler,
-        }
-    }
-
-    fn open_all_threads(&mut self) -> Result<(), SamplerError> {
-        let mut known = BTreeSet::new();
-        for _ in 0..MOST_LISTINGS {
-            let listed = system::threads(self.pid);
-            if listed.is_empty() {
-                return Err(SamplerError::NoSuchProcess { pid: self.pid });
-            }
-            let mut early = std::mem::take(&mut self.sampler.early);
-            self.sampler.read_rings(&mut early);
-            known.extend(early.iter().filter_map(|record| match record {
-                Record::Fork { tid, .. } => Some(*tid),
-                _ => None,
-            }));
-            self.sampler.early = early;
-            let new: Vec<_> = listed.into_iter().filter(|&tid| known.insert(tid)).collect();
-            if new.is_empty() {
-                break;
-            }
-            for tid in new {
-                self.open_thread(tid)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Opens one thread's events. That it has ended meanwhile is no error unless it was the process.
-    fn open_thread(&mut self, tid: u32) -> Result<(), SamplerError> {
-        let mut at = 0;
-        while let Some(&cpu) = self.cpus.get(at) {
-            match self.open_event(tid, cpu) {
-                Ok(()) => at += 1,
-                Err(Obstacle::ThreadGone) if tid != self.pid => return Ok(()),
-                Err(Obstacle::ThreadGone) => return Err(SamplerError::NoSuchProcess { pid: self.pid }),
-                Err(Obstacle::CpuGone) => {
-                    self.cpus.remove(at);
-                }
-                Err(Obstacle::Fatal(error)) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-
-    fn open_event(&mut self, tid: u32, cpu: usize) -> Result<(), Obstacle> {
-        let counter = self.open_counter(tid, cpu)?;
-        match self.sampler.rings.iter().find(|ring| ring.cpu == cpu) {
-            Some(ring) => {
-                // SAFETY: both descriptors are open perf events; the call hands over no memory.
-                let redirected = unsafe { ioctls::SET_OUTPUT(counter.as_raw_fd(), ring.events.as_raw_fd()) };
-                if redirected != 0 {
-                    return Err(system_error("PERF_EVENT_IOC_SET_OUTPUT", io::Error::last_os_error()));
-                }
-                self.sampler.followers.push(counter);
-            }
-            None => {
-                let events = self.map_ring(counter, tid, cpu)?;
-                self.sampler.rings.push(Ring { cpu, events });
-            }
-        }
-        Ok(())
-    }
-
-    fn open_counter(&mut self, tid: u32, cpu: usize) -> Result<Counter, Obstacle> {
-        loop {
-            let error = match self.opener.open(tid, cpu) {
-                Ok(counter) => return Ok(counter),
-                Err(error) => error,
-            };
-            let fatal = match error.raw_os_error() {
-                Some(libc::ESRCH) => return Err(Obstacle::ThreadGone),
-                Some(libc::ENODEV | libc::ENXIO) => return Err(Obstacle::CpuGone),
-                Some(libc::EMFILE) if !self.files_raised => {
-                    self.files_raised = true;
-                    match system::raise_open_files() {
-                        Ok(_) => continue,
-                        Err(error) => return Err(system_error("setrlimit", error)),
-                    }
-                }
-                Some(libc::EMFILE) => SamplerError::TooManyFiles {
-                    needed: system::threads(self.pid).len() * self.cpus.len(),
-                    limit: system::raise_open_files().unwrap_or(0),
-                },
-                Some(libc::EPERM) => SamplerError::Blocked,
-                Some(libc::ENOSYS | libc::ENOENT | libc::EOPNOTSUPP) => SamplerError::Unsupported,
-                Some(libc::EACCES) => match system::kernel_setting("perf_event_paranoid") {
-                    Some(level) if level > 2 => SamplerError::Paranoid { level },
-                    _ => SamplerError::NotPermitted { pid: self.pid },
-                },
-                _ => return Err(system_error("perf_event_open", error)),
-            };
-            return Err(Obstacle::Fatal(fatal));
-        }
-    }
-
-    /// Maps the ring of `counter`, as large as the limit on locked memory allows: the kernel's answer to too much is
-    /// `EPERM`, which here has nothing to do with permission to sample.
-    fn map_ring(&mut self, mut counter: Counter, tid: u32, cpu: usize) -> Result<perf_event::Sampler, Obstacle> {
-        // SAFETY: sysconf takes a number and touches no memory of ours.
-        let page_bytes = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096);
-        loop {
-            let error = match counter.sampled(self.ring_pages * page_bytes) {
-                Ok(ring) => return Ok(ring),
-                Err(error) => error,
-            };
-            if !matches!(error.raw_os_error(), Some(libc::EPERM | libc::ENOMEM)) {
-                return Err(system_error("mmap of a perf ring", error));
-            }
-            if self.ring_pages == 1 {
-                let limit_kib = system::kernel_setting("perf_event_mlock_kb").unwrap_or(0);
-                return Err(Obstacle::Fatal(SamplerError::LockedMemory { limit_kib }));
-            }
-            self.ring_pages /= 2;
-            counter = self.open_counter(tid, cpu)?;
-        }
-    }
-
-    fn finish(mut self) -> Result<Sampler, SamplerError> {
-        if self.sampler.rings.is_empty() {
-            return Err(SamplerError::NoSuchProcess { pid: self.pid });
-        }
-        self.sampler.excludes_kernel = self.opener.excludes_kernel();
-        self.sampler.counts_lost = self.opener.counts_lost();
-        Ok(self.sampler)
-    }
-}
-
-/// What keeps one event from being opened.
-enum Obstacle {
-    ThreadGone,
-    CpuGone,
-    Fatal(SamplerError),
-}
-
-fn system_error(call: &'static str, source: io::Error) -> Obstacle {
-    Obstacle::Fatal(SamplerError::System { call, source })
 }
 
 /// Records this event and those inherited from it could not write.

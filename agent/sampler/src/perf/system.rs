@@ -32,6 +32,27 @@ pub(super) fn threads(pid: u32) -> Vec<u32> {
     directory.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect()
 }
 
+/// The processor a thread last ran on.
+pub(super) fn processor(pid: u32, tid: u32) -> Option<usize> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/task/{tid}/stat")).ok()?;
+    // Field 39; the second is a name in parentheses that may hold anything.
+    stat.rsplit_once(')')?.1.split_whitespace().nth(36)?.parse().ok()
+}
+
+/// `CLOCK_MONOTONIC`, which events are stamped with.
+pub(super) fn monotonic_ns() -> u64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the pointer is to a live timespec that the call fills in.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut now) };
+    now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
+}
+
+/// Size of a page.
+pub(super) fn page_bytes() -> usize {
+    // SAFETY: sysconf takes a number and touches no memory of ours.
+    usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
+}
+
 /// A number under `/proc/sys/kernel`.
 pub(super) fn kernel_setting<T: FromStr>(name: &str) -> Option<T> {
     std::fs::read_to_string(format!("/proc/sys/kernel/{name}")).ok()?.trim().parse().ok()
@@ -67,6 +88,7 @@ mod tests {
     fn this_process_has_threads_and_the_machine_processors() {
         assert!(!threads(std::process::id()).is_empty());
         assert!(!online_cpus().is_empty());
+        assert!(online_cpus().contains(&processor(std::process::id(), std::process::id()).unwrap()));
         assert!(threads(u32::MAX).is_empty());
     }
 }
