@@ -220,17 +220,26 @@ fn watch_for_forks() -> Option<()> {
     Some(())
 }
 
+/// Calls the closure that `f` points to.
+unsafe extern "C" fn run<F: FnMut()>(f: *mut u8) {
+    // SAFETY: the pointer that `contain` or `on_stack` was given.
+    unsafe { (*f.cast::<F>())() }
+}
+
 /// Calls `f` so that a panic in it ends recording instead of the program.
-fn contained(local: &Local, mut f: impl FnMut()) {
-    unsafe extern "C" fn run<F: FnMut()>(f: *mut u8) {
-        // SAFETY: the pointer that `contain` was given.
-        unsafe { (*f.cast::<F>())() }
-    }
-    fn call<F: FnMut()>(local: &Local, f: &mut F) {
-        // SAFETY: `run::<F>` fits `f`. What a panic leaves half done is memory of ours that is used no more.
-        unsafe { arch::contain(run::<F>, core::ptr::from_mut(f).cast(), &raw const local.escape) }
-    }
-    call(local, &mut f);
+fn contained<F: FnMut()>(local: &Local, mut f: F) {
+    let outer = local.escape.load(Ordering::Relaxed);
+    // SAFETY: `run::<F>` fits `f`. What a panic leaves half done is memory of ours that is used no more.
+    unsafe { arch::contain(run::<F>, (&raw mut f).cast(), &raw const local.escape) };
+    local.escape.store(outer, Ordering::Relaxed);
+}
+
+/// Calls `f` on another stack, with signals held back: a handler must find itself on a stack that the program knows.
+pub(crate) fn on_work_stack<F: FnMut()>(local: &Local, top: *mut u8, mut f: F) {
+    let mask = sys::block_signals();
+    // SAFETY: the thread's own work stack; nothing else runs on it while signals are held back.
+    contained(local, || unsafe { arch::on_stack(run::<F>, (&raw mut f).cast(), top) });
+    sys::restore_signals(mask);
 }
 
 /// Ends recording for good: something is wrong with us.
@@ -350,6 +359,9 @@ pub(crate) fn record(local: &Local, caller: Caller, lost: LossKind, mut f: impl 
         let own = unsafe { thread.own() };
         if own.attach(&session.segment, session.generation) {
             greet(session, own, local, caller);
+        }
+        if !own.has_room(&session.segment, lost) {
+            return;
         }
         f(&mut Recording { session, thread, own, local, caller });
     });

@@ -204,6 +204,22 @@ pub(crate) fn send_with_fd(socket: &Fd, message: &[u8], attached: &Fd) -> bool {
     usize::try_from(sent) == Ok(message.len())
 }
 
+/// Holds all signals back, and returns the mask as it was.
+pub(crate) fn block_signals() -> u64 {
+    let (all, mut before) = (u64::MAX, 0_u64);
+    const SIG_SETMASK: usize = 2;
+    // SAFETY: masks are one word.
+    unsafe { call!(14, SIG_SETMASK, (&raw const all) as usize, (&raw mut before) as usize, 8) };
+    before
+}
+
+/// Sets the signal mask to what [`block_signals`] returned.
+pub(crate) fn restore_signals(mask: u64) {
+    const SIG_SETMASK: usize = 2;
+    // SAFETY: masks are one word.
+    unsafe { call!(14, SIG_SETMASK, (&raw const mask) as usize, 0, 8) };
+}
+
 /// The soft limit of a resource.
 pub(crate) fn limit(resource: usize) -> u64 {
     let mut limits = [0_u64; 2];

@@ -15,7 +15,8 @@ use core::ptr::null_mut;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 use framehop::MustNotAllocateDuringUnwind;
 use framehop::x86_64::CacheX86_64;
-use tierscope_wire::{Event, MAX_EVENT_WORDS, MAX_FRAMES, Producer, RingHeader};
+use tierscope_wire::event::SHORT_EVENT_WORDS;
+use tierscope_wire::{Event, LossKind, MAX_EVENT_WORDS, MAX_FRAMES, Producer, RingHeader};
 
 /// Bytes of other stacks copied at a time.
 pub(crate) const WINDOW_BYTES: usize = 4096;
@@ -53,7 +54,12 @@ pub(crate) struct Own {
     /// A copied piece of a stack that may not be read directly.
     pub(crate) window: [u8; WINDOW_BYTES],
     event: [u64; MAX_EVENT_WORDS],
+    /// The top of a stack to work on where the thread's own has little room; null until needed.
+    work_stack: *mut u8,
 }
+
+/// Bytes of a stack to work on, a page without access below them.
+const WORK_STACK_BYTES: usize = 64 << 10;
 
 impl core::fmt::Debug for Own {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
@@ -175,6 +181,19 @@ impl Own {
         self.ring.is_some()
     }
 
+    /// The top of this thread's work stack.
+    pub(crate) fn work_stack(&mut self) -> Option<*mut u8> {
+        if self.work_stack.is_null() {
+            let base = sys::map_private(WORK_STACK_BYTES + 4096)?;
+            // SAFETY: fresh memory of ours; the top is its end.
+            unsafe {
+                sys::protect(base, 4096, sys::PROT_NONE);
+                self.work_stack = base.add(WORK_STACK_BYTES + 4096);
+            }
+        }
+        Some(self.work_stack)
+    }
+
     /// Gives up a ring of the present `generation`; one of an earlier is not mapped any more.
     fn leave_ring(&mut self, generation: u32) {
         if let Some((header, _)) = self.ring.take().filter(|_| self.generation == generation) {
@@ -187,6 +206,16 @@ impl Own {
     pub(crate) fn drop_ring(&mut self) {
         self.ring = None;
         self.generation = 0;
+    }
+
+    /// Whether the thread's ring takes one more short event; if not, it is counted as lost.
+    pub(crate) fn has_room(&self, segment: &Segment, kind: LossKind) -> bool {
+        match &self.ring {
+            Some((_, ring)) if ring.has_room(SHORT_EVENT_WORDS) => return true,
+            Some((_, ring)) => ring.lose(kind),
+            None => crate::recorder::lose(segment.header(), kind),
+        }
+        false
     }
 
     /// Writes an event, or counts it as lost.

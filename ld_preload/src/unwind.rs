@@ -4,6 +4,9 @@
 //! never walked. The thread's own stack is read directly between the caller's stack pointer and the stack's top, which
 //! is all mapped. Any other stack is read through a copy the kernel makes, which cannot fault.
 //!
+//! The unwinder's tables take some twenty kilobytes of stack while it works. A thread with less left, or on a stack of
+//! which we do not know what is left (a coroutine's, a signal's), does this work on a stack of ours.
+//!
 //! A frame counts only when it lies in something executable. The first that does not ends the stack: past it an
 //! unwinder led astray would produce a new nonsense stack each time, and fill the table with them. It is also the sign
 //! that a module was loaded since, so that the modules are looked at again, as far as their ration goes.
@@ -127,9 +130,23 @@ fn announce(thread: &Thread) -> *mut Snapshot {
     }
 }
 
+/// Stack left to a thread that unwinds where it is.
+const ROOM_BYTES: usize = 64 << 10;
+
 /// Takes and interns the stack of `caller`; [`StackId::NONE`] when that cannot be.
 pub(crate) fn take(session: &Session, thread: &Thread, own: &mut Own, local: &Local, caller: Caller) -> StackId {
     let bounds = bounds::of_thread(local, caller.sp, &mut own.window);
+    let roomy = (bounds.0.saturating_add(ROOM_BYTES)..bounds.1).contains(&caller.sp);
+    if roomy || session.mode == StackMode::Caller {
+        return take_here(session, thread, own, bounds, caller);
+    }
+    let Some(top) = own.work_stack() else { return StackId::NONE };
+    let mut id = StackId::NONE;
+    recorder::on_work_stack(local, top, || id = take_here(session, thread, own, bounds, caller));
+    id
+}
+
+fn take_here(session: &Session, thread: &Thread, own: &mut Own, bounds: (usize, usize), caller: Caller) -> StackId {
     let mut looked = false;
     if modules::is_stale() || modules::current().is_null() {
         looked = true;

@@ -151,6 +151,33 @@ pub(crate) unsafe extern "C" fn contain(
     )
 }
 
+/// Calls `function(data)` on the stack that ends at `top`.
+///
+/// # Safety
+///
+/// `function(data)` must be sound to call, and `top` the 16-byte aligned end of memory that nobody else uses and that is
+/// large enough for it.
+#[unsafe(naked)]
+pub(crate) unsafe extern "C" fn on_stack(function: unsafe extern "C" fn(*mut u8), data: *mut u8, top: *mut u8) {
+    naked_asm!(
+        ".cfi_startproc",
+        "push rbp",
+        ".cfi_def_cfa_offset 16",
+        ".cfi_offset rbp, -16",
+        "mov rbp, rsp",
+        ".cfi_def_cfa_register rbp",
+        "mov rsp, rdx",
+        "mov rax, rdi",
+        "mov rdi, rsi",
+        "call rax",
+        "mov rsp, rbp",
+        "pop rbp",
+        ".cfi_def_cfa rsp, 8",
+        "ret",
+        ".cfi_endproc",
+    )
+}
+
 /// Leaves the innermost [`contain`], whose `resume` word held `stack`.
 ///
 /// # Safety
@@ -271,6 +298,22 @@ mod tests {
             let word = &*data.cast::<AtomicUsize>();
             escape(word.load(Ordering::Relaxed));
         }
+    }
+
+    unsafe extern "C" fn where_am_i(data: *mut u8) {
+        let here = 0_u8;
+        // SAFETY: `data` is the word below.
+        unsafe { data.cast::<usize>().write((&raw const here) as usize) }
+    }
+
+    #[test]
+    fn a_function_runs_on_the_stack_it_is_given() {
+        let mut memory = vec![0_u128; 16 << 10];
+        let range = memory.as_mut_ptr_range();
+        let mut seen = 0_usize;
+        // SAFETY: 256 KiB of our own.
+        unsafe { on_stack(where_am_i, (&raw mut seen).cast(), range.end.cast()) };
+        assert!((range.start as usize..range.end as usize).contains(&seen));
     }
 
     #[test]

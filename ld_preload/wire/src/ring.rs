@@ -247,6 +247,16 @@ impl<'a> Producer<'a> {
         true
     }
 
+    /// Whether an event of `words` would be written now. What makes an event costly need not be done for one that
+    /// would be lost.
+    #[inline]
+    pub fn has_room(&self, words: usize) -> bool {
+        let head = self.header.produced.0.head.load(Ordering::Relaxed);
+        let used = head.wrapping_sub(self.header.consumed.0.tail.load(Ordering::Acquire));
+        let capacity = self.words.len() as u64;
+        used <= capacity && capacity - used >= words as u64
+    }
+
     /// Counts an event that was not even tried.
     #[inline]
     pub fn lose(&self, kind: LossKind) {
@@ -337,7 +347,8 @@ mod tests {
         let mut buffer = [0; MAX_EVENT_WORDS];
         for round in 0..5000_u64 {
             let (event, length) = free_event(round);
-            producer.push(&event[..length], LossKind::Free);
+            let expected = producer.has_room(length);
+            assert_eq!(producer.push(&event[..length], LossKind::Free), expected);
             if round % 7 == 0 {
                 consumed += u64::from(consumer.pop(&mut buffer).unwrap().is_some());
             }
