@@ -35,7 +35,9 @@ fn a_rust_program_is_named_by_its_functions() {
     let rustc = std::env::var("RUSTC").unwrap_or_else(|_| "rustc".into());
     let flags = ["-O", "-Cdebuginfo=line-tables-only", "--edition=2024"];
     let (_, report) = Program::compile(&rustc, &flags, "ledger.rs").compare(&[]);
-    report.expect_on_top("heap", "ledger::allocate_ring");
+    report.expect_on_top("heap", "allocate_ring");
+    // The library's own functions, inlined into the program's, are no name for its object.
+    assert!(report.objects[0].name.contains("allocate_ring"), "named {}", report.objects[0].name);
     assert!(report.objects[0].share > 0.5, "{}", report.summary());
     assert!(report.share("allocate_ledger") < 0.3, "{}", report.summary());
     expect_attributed(&report, 0.9);

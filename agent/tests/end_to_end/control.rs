@@ -238,7 +238,8 @@ fn standard_streams_belong_to_the_program() {
     let program = Program::new(&["cat"]);
     let input = program.directory.path().join("input");
     std::fs::write(&input, (0..100_000u32).map(|i| format!("{i}\n")).collect::<String>()).unwrap();
-    let (outcome, _) = program.stdin(input.clone()).compare(&[]);
+    let program = program.stdin(input.clone());
+    let (outcome, _) = program.compare(&[]);
     assert_eq!(outcome.stdout, read(&input));
 }
 

@@ -17,8 +17,11 @@ pub(crate) struct Report {
 #[derive(Debug)]
 pub(crate) struct Object {
     pub(crate) kind: String,
-    /// Innermost frame first; for what is not allocated, its name.
+    /// Innermost frame first.
     pub(crate) site: Vec<String>,
+    /// Every function of every frame, inlined ones too.
+    functions: Vec<String>,
+    pub(crate) name: String,
     pub(crate) id: String,
     pub(crate) share: f64,
     pub(crate) live_bytes_max: u64,
@@ -26,9 +29,9 @@ pub(crate) struct Object {
 }
 
 impl Object {
-    /// Whether a frame of its site, or its name, contains `word`.
+    /// Whether its name, or a function on its call stack, contains `word`.
     pub(crate) fn mentions(&self, word: &str) -> bool {
-        self.id.contains(word) || self.site.iter().any(|frame| frame.contains(word))
+        [&self.name].into_iter().chain(&self.site).chain(&self.functions).any(|text| text.contains(word))
     }
 }
 
@@ -52,7 +55,9 @@ impl Report {
         }
         assert!(matches!(header["sampler"].as_str(), Some("clock" | "fault" | "pmu")), "{header}");
         assert!(header["complete"].is_boolean(), "{header}");
-        assert!((0.0..=1.0).contains(&header["attributed"].as_f64().unwrap()), "{header}");
+        // Of no samples there is no share.
+        let attributed = header["attributed"].as_f64();
+        assert!(attributed.map_or(header["samples"] == 0, |share| (0.0..=1.0).contains(&share)), "{header}");
 
         let objects: Vec<Object> = report["objects"].as_array().unwrap().iter().enumerate().map(object).collect();
         let shares: f64 = objects.iter().map(|object| object.share).sum();
@@ -97,9 +102,9 @@ impl Report {
     /// The first objects in a few lines, for messages.
     pub(crate) fn summary(&self) -> String {
         let lines = self.objects.iter().take(8).map(|object| {
-            let Object { kind, site, share, live_bytes_max, .. } = object;
+            let Object { kind, name, site, share, live_bytes_max, .. } = object;
             let frames: Vec<_> = site.iter().take(6).map(String::as_str).collect();
-            format!("  {:5.1} % {kind} {live_bytes_max} bytes: {}\n", share * 100.0, frames.join(" < "))
+            format!("  {:5.1} % {kind} {name} {live_bytes_max} bytes: {}\n", share * 100.0, frames.join(" < "))
         });
         format!("{}{}", lines.collect::<String>(), self.header)
     }
@@ -111,6 +116,8 @@ fn object((index, object): (usize, &Value)) -> Object {
     let kind = text("kind");
     assert!(["heap", "global", "stack", "file", "anon"].contains(&kind.as_str()), "{object}");
     assert_eq!(object["rank"], index as u64 + 1, "{object}");
+    let frames = object["frames"].as_array().unwrap().iter();
+    let functions = frames.flat_map(|frame| frame["functions"].as_array().unwrap());
     let share = number("share");
     let interval: Vec<f64> = object["share_interval"].as_array().unwrap().iter().filter_map(Value::as_f64).collect();
     let [low, high] = interval[..] else { panic!("share_interval in {object}") };
@@ -119,6 +126,8 @@ fn object((index, object): (usize, &Value)) -> Object {
     Object {
         kind,
         site: object["site"].as_array().unwrap().iter().map(|frame| frame.as_str().unwrap().to_owned()).collect(),
+        functions: functions.map(|function| function["name"].as_str().unwrap().to_owned()).collect(),
+        name: text("name"),
         id: text("id"),
         share,
         live_bytes_max: number("live_bytes_max") as u64,
