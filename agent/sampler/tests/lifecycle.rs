@@ -201,7 +201,7 @@ fn monotonic_ns() -> u64 {
 }
 
 #[test]
-fn what_a_full_ring_loses_is_counted_exactly() {
+fn what_a_full_ring_loses_is_counted() {
     if !perf_works() {
         return;
     }

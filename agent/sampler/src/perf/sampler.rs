@@ -93,8 +93,8 @@ impl Sampler {
         }
         // The first thread has ended. Whether others live takes a look at all of theirs.
         let all: Vec<_> = self.counters().map(|counter| counter.as_raw_fd()).collect();
-        let running = poll(&all, Duration::ZERO).iter().filter(|(_, events)| events & libc::POLLHUP != 0).count();
-        if running < all.len() {
+        let hung_up = poll(&all, Duration::ZERO).iter().filter(|(_, events)| events & libc::POLLHUP != 0).count();
+        if hung_up < all.len() {
             std::thread::sleep(deadline.saturating_duration_since(Instant::now()));
             return true;
         }
