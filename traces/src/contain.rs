@@ -1,13 +1,14 @@
 //! Keeps panics of the Parquet library inside.
 //!
-//! polars reads untrusted bytes with a good many `unwrap`s: flipping bits in a part makes it panic for about one flip in
-//! a few hundred (see `tests/damage.rs`, which counts). So every read of a part runs in [`contained`], on the calling
-//! thread only (no thread pool, whose panics would surface elsewhere), and works on a copy of the bytes in memory and
-//! on nothing that outlives it: a panic can leave no half-changed state behind, which is what makes
-//! `AssertUnwindSafe` true here.
+//! polars reads untrusted bytes with a good many `unwrap`s. Accidents do not get that far: a part whose checksum does not
+//! match its name is never decoded. What is left are parts that other tools wrote, and forged ones. Every decoding runs
+//! in [`contained`], on the calling thread only (no thread pool, whose panics would surface elsewhere), and works on a
+//! copy of the bytes in memory and on nothing that outlives it: a panic can leave no half-changed state behind, which is
+//! what makes `AssertUnwindSafe` true here.
 //!
-//! This holds panics, not undefined behaviour nor an exhausted memory: a profile from a stranger deserves the care one
-//! takes with any file from a stranger. The length limits in `part` keep a small file from asking for much.
+//! **What this does not hold.** A forged length can make the decoder ask for more memory than there is, which ends the
+//! process (flipping one bit of every byte of a part finds such lengths), and the library uses unsafe code on what it
+//! reads. Without a checksum to match, a part from a stranger deserves the care one takes with any file from a stranger.
 
 use std::cell::Cell;
 use std::panic::{self, AssertUnwindSafe};

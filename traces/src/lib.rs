@@ -4,8 +4,8 @@
 //! bc.4711.tsp/                        0700
 //!   meta.json                         schema, host, program, sampler, losses, totals; "complete": false until the end
 //!   samples.parquet/                  one directory per table: what Spark, DuckDB and polars read as one table
-//!     part-00000.parquet              0600
-//!     part-00001.parquet
+//!     part-00000-9f86d081884c7d65.parquet   0600; number and checksum
+//!     part-00001-60303ae22b998861.parquet
 //!   objects.parquet/ ...
 //! ```
 //!
@@ -44,6 +44,8 @@ pub use error::TracesError;
 pub use meta::{
     Allocator, Cache, Clock, Exit, Host, Losses, Meta, Program, SCHEMA, SCHEMA_MAJOR, Sampler, SamplerKind, Totals,
 };
+#[cfg(fuzzing)]
+pub use read::rows_of_part;
 pub use read::{Profile, Tables};
 pub use row::{Row, Table};
 pub use rows::{AllocationRow, CounterRow, MarkRow, ModuleRow, ObjectRow, SampleRow, SiteRow, SymbolRow};

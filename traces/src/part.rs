@@ -1,18 +1,21 @@
 //! One part of one table: rows to a file, a file to rows.
 //!
-//! Writing makes a whole file in memory-bounded steps under a hidden name and only then gives it its own: see the crate
-//! page. Encoding runs on the calling thread, so that a recorder takes no more processors from the program than
-//! the one it was given. Reading takes the bytes into memory first: a mapped file that someone truncates meanwhile
-//! would be a SIGBUS, and a copy can be handed to the library and thrown away.
+//! Writing encodes into memory (a flush is some megabytes), writes that under a hidden name and only then gives it its
+//! own: see the crate page. Encoding runs on the calling thread, so that a recorder takes no more processors from the
+//! program than the one it was given. Reading takes the bytes into memory first: a mapped file that someone truncates
+//! meanwhile would be a SIGBUS.
+//!
+//! **Why the name carries a checksum.** Parquet as this library writes it has none, and damage is worse than lost rows: a
+//! flipped bit may be another address, or a length of 2^61 that ends the process when it is allocated. With the sum in
+//! the name, a part and its checksum appear by the same rename and stay together when copied, no other file is
+//! needed, and damaged bytes never reach the decoder. What someone forges still does: see [`crate::contain`].
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufWriter, Cursor, Read, Write};
+use std::io::{Cursor, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use polars::prelude::{
-    DataFrame, ParallelStrategy, ParquetCompression, ParquetReader, ParquetWriter, PolarsError, SerReader,
-};
+use polars::prelude::{DataFrame, ParallelStrategy, ParquetCompression, ParquetReader, ParquetWriter, SerReader};
 
 use crate::contain::contained;
 use crate::error::TracesError;
@@ -22,34 +25,39 @@ const MAX_PART_BYTES: u64 = 1 << 30;
 /// The most rows a part may claim. Constant columns compress without bound, so the file size is no bound by itself.
 const MAX_PART_ROWS: usize = 1 << 24;
 
-/// `part-00007.parquet`.
-pub(crate) fn file_name(number: u32) -> String {
-    format!("part-{number:05}.parquet")
+/// `part-00007-9f86d081884c7d65.parquet`: the number, and the checksum of the content.
+fn file_name(number: u32, content: &[u8]) -> String {
+    format!("part-{number:05}-{:016x}.parquet", checksum(content))
 }
 
-/// The number of a part; `None` for anything else, hidden temporary files among it.
-pub(crate) fn number(file_name: &str) -> Option<u32> {
-    file_name.strip_prefix("part-")?.strip_suffix(".parquet")?.parse().ok()
+/// The number of a part and the checksum it should have; `None` for anything else, hidden temporary files among it.
+/// A part without a checksum in its name was written by another tool.
+pub(crate) fn parse_name(file_name: &str) -> Option<(u32, Option<u64>)> {
+    let middle = file_name.strip_prefix("part-")?.strip_suffix(".parquet")?;
+    match middle.split_once('-') {
+        Some((number, sum)) => Some((number.parse().ok()?, Some(u64::from_str_radix(sum, 16).ok()?))),
+        None => Some((middle.parse().ok()?, None)),
+    }
 }
 
-/// Writes bytes under a hidden name beside `path`, syncs them, and renames; the hidden file is gone afterwards, whatever
+/// FNV-1a. Every step is a bijection of the state, so two contents of one length that differ in one byte never agree.
+fn checksum(content: &[u8]) -> u64 {
+    content.iter().fold(0xcbf2_9ce4_8422_2325, |sum, &byte| (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+/// Writes a file under a hidden name beside `path`, syncs it, and renames; the hidden file is gone afterwards, whatever
 /// happened.
-pub(crate) fn write_whole(
-    path: &Path,
-    write: impl FnOnce(&mut BufWriter<&File>) -> Result<(), TracesError>,
-) -> Result<(), TracesError> {
+pub(crate) fn write_whole(path: &Path, content: &[u8]) -> Result<(), TracesError> {
     let hidden = hidden_name(path);
     let outcome = (|| {
-        let file = OpenOptions::new()
+        let mut file = OpenOptions::new()
             .write(true)
             .create(true)
             .truncate(true)
             .mode(0o600)
             .open(&hidden)
             .map_err(|e| TracesError::io("create", path, e))?;
-        let mut buffered = BufWriter::with_capacity(1 << 16, &file);
-        write(&mut buffered)?;
-        buffered.flush().map_err(|e| TracesError::io("write", path, e))?;
+        file.write_all(content).map_err(|e| TracesError::io("write", path, e))?;
         // Without its data on disk, the new name could survive a power cut as an empty file.
         file.sync_data().map_err(|e| TracesError::io("write", path, e))?;
         fs::rename(&hidden, path).map_err(|e| TracesError::io("rename", path, e))
@@ -66,54 +74,30 @@ fn hidden_name(path: &Path) -> PathBuf {
     path.with_file_name(format!(".{name}.tmp"))
 }
 
-/// Writes a frame as one part.
-pub(crate) fn write(path: &Path, frame: &mut DataFrame) -> Result<(), TracesError> {
-    write_whole(path, |file| {
-        ParquetWriter::new(file)
-            .with_compression(ParquetCompression::Zstd(None))
-            .set_parallel(false)
-            .finish(frame)
-            .map(drop)
-            .map_err(|e| encode_error(path, e))
-    })
+/// Writes a frame as part `number` of the table at `directory`.
+pub(crate) fn write(directory: &Path, number: u32, frame: &mut DataFrame) -> Result<(), TracesError> {
+    let mut content = Vec::new();
+    ParquetWriter::new(&mut content)
+        .with_compression(ParquetCompression::Zstd(None))
+        .set_parallel(false)
+        .finish(frame)
+        .map_err(|e| TracesError::Encode { path: directory.to_owned(), reason: e.to_string() })?;
+    let path = directory.join(file_name(number, &content));
+    write_whole(&path, &content)
 }
 
-fn encode_error(path: &Path, error: PolarsError) -> TracesError {
-    match error {
-        // The library wraps what the file said; a full disk must stay recognisable.
-        PolarsError::IO { error, .. } => TracesError::io("write", path, io_error(&error)),
-        other => match full_disk(&other) {
-            Some(error) => TracesError::io("write", path, error),
-            None => TracesError::Encode { path: path.to_owned(), reason: other.to_string() },
-        },
-    }
-}
-
-fn io_error(shared: &io::Error) -> io::Error {
-    match shared.raw_os_error() {
-        Some(code) => io::Error::from_raw_os_error(code),
-        None => io::Error::new(shared.kind(), shared.to_string()),
-    }
-}
-
-/// The encoder turns some I/O errors into its own text; the text of the system is still in it.
-fn full_disk(error: &PolarsError) -> Option<io::Error> {
-    let text = error.to_string();
-    [28, 122] // ENOSPC, EDQUOT
-        .into_iter()
-        .map(io::Error::from_raw_os_error)
-        .find(|candidate| text.contains(&format!("os error {}", candidate.raw_os_error().unwrap_or_default())))
-}
-
-/// Reads the bytes of one part, at most [`MAX_PART_BYTES`].
-pub(crate) fn read_bytes(path: &Path) -> Result<Vec<u8>, String> {
+/// Reads one part whose name promises `promised`; the error is a reason.
+pub(crate) fn read(path: &Path, promised: Option<u64>) -> Result<DataFrame, String> {
     let file = File::open(path).map_err(|e| e.to_string())?;
-    let mut bytes = Vec::new();
-    let read = file.take(MAX_PART_BYTES + 1).read_to_end(&mut bytes).map_err(|e| e.to_string())?;
+    let mut content = Vec::new();
+    let read = file.take(MAX_PART_BYTES + 1).read_to_end(&mut content).map_err(|e| e.to_string())?;
     if read as u64 > MAX_PART_BYTES {
         return Err(format!("it is larger than {MAX_PART_BYTES} bytes"));
     }
-    Ok(bytes)
+    if promised.is_some_and(|promised| promised != checksum(&content)) {
+        return Err("it is damaged: its content is not what the checksum in its name says".to_owned());
+    }
+    decode(content)
 }
 
 /// Decodes one part; the error is a reason. Never panics, whatever the bytes are.

@@ -12,6 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use polars::prelude::DataFrame;
 use rustc_hash::FxHashMap;
 
+use crate::contain::contained;
 use crate::directory;
 use crate::error::TracesError;
 use crate::meta::{self, Meta};
@@ -86,8 +87,8 @@ impl Profile {
     #[must_use]
     pub fn rows<R: Row>(&self) -> Vec<R> {
         let mut rows = Vec::new();
-        for path in self.parts(R::TABLE) {
-            match read_part::<R>(&path) {
+        for (path, checksum) in self.parts(R::TABLE) {
+            match part::read(&path, checksum).and_then(decode_rows) {
                 Ok(part) => rows.extend(part),
                 Err(reason) => self.warn(&path, format!("{} is left out: {reason}", self.relative(&path))),
             }
@@ -123,18 +124,19 @@ impl Profile {
         }
     }
 
-    /// The parts of a table in order.
-    fn parts(&self, table: Table) -> Vec<PathBuf> {
+    /// The parts of a table in order, with their checksums.
+    fn parts(&self, table: Table) -> Vec<(PathBuf, Option<u64>)> {
         let directory = self.path.join(table.directory());
         let Ok(entries) = fs::read_dir(&directory) else { return Vec::new() };
-        let mut parts: Vec<(u32, PathBuf)> = entries
+        let mut parts: Vec<(u32, PathBuf, Option<u64>)> = entries
             .filter_map(|entry| {
                 let entry = entry.ok()?;
-                Some((part::number(entry.file_name().to_str()?)?, entry.path()))
+                let (number, checksum) = part::parse_name(entry.file_name().to_str()?)?;
+                Some((number, entry.path(), checksum))
             })
             .collect();
         parts.sort();
-        parts.into_iter().map(|(_, path)| path).collect()
+        parts.into_iter().map(|(_, path, checksum)| (path, checksum)).collect()
     }
 
     fn relative(&self, path: &Path) -> String {
@@ -150,15 +152,18 @@ impl Profile {
     }
 }
 
-fn read_part<R: Row>(path: &Path) -> Result<Vec<R>, String> {
-    decode_rows(part::read_bytes(path)?)
+/// Rows out of the frame of a part; the error is a reason. Casting what another tool wrote is the library's work again.
+fn decode_rows<R: Row>(frame: DataFrame) -> Result<Vec<R>, String> {
+    contained(|| R::from_frame(&frame))
 }
 
-/// Rows out of the bytes of a part; the error is a reason. Never panics.
-pub(crate) fn decode_rows<R: Row>(bytes: Vec<u8>) -> Result<Vec<R>, String> {
-    let frame = part::decode(bytes)?;
-    // Casting what another tool wrote is the library's work again.
-    crate::contain::contained(|| R::from_frame(&frame))
+/// Rows out of the bytes of a part, without looking at a checksum: what a fuzzer needs.
+///
+/// # Errors
+/// Why they cannot be read.
+#[cfg(fuzzing)]
+pub fn rows_of_part<R: Row>(content: Vec<u8>) -> Result<Vec<R>, String> {
+    part::decode(content).and_then(decode_rows)
 }
 
 /// Keeps the last row of each key, at the place of the first.

@@ -10,7 +10,6 @@
 //! [`Losses::unwritten`](crate::Losses::unwritten): nothing is lost in silence.
 
 use std::fs::{self, DirBuilder, File};
-use std::io::Write;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -70,11 +69,10 @@ impl<R: Row> Buffer<R> {
         }
         let table = profile.join(R::TABLE.directory());
         make_table_directory(&table)?;
-        let path = table.join(part::file_name(self.next_part));
         let columns = R::columns(&self.rows);
         let mut frame = DataFrame::new(self.rows.len(), columns)
-            .map_err(|e| TracesError::Encode { path: path.clone(), reason: e.to_string() })?;
-        part::write(&path, &mut frame)?;
+            .map_err(|e| TracesError::Encode { path: table.clone(), reason: e.to_string() })?;
+        part::write(&table, self.next_part, &mut frame)?;
         self.next_part = self.next_part.saturating_add(1);
         self.written += self.rows.len() as u64;
         self.rows.clear();
@@ -270,7 +268,7 @@ fn write_meta(directory: &Path, meta: &Meta) -> Result<(), TracesError> {
     let mut text = serde_json::to_vec_pretty(meta)
         .map_err(|e| TracesError::Encode { path: path.clone(), reason: e.to_string() })?;
     text.push(b'\n');
-    part::write_whole(&path, |file| file.write_all(&text).map_err(|e| TracesError::io("write", &path, e)))
+    part::write_whole(&path, &text)
 }
 
 fn next_part(profile: &Path, table: Table) -> Result<u32, TracesError> {
@@ -280,6 +278,6 @@ fn next_part(profile: &Path, table: Table) -> Result<u32, TracesError> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(0),
         Err(e) => return Err(TracesError::io("list", &path, e)),
     };
-    let last = entries.filter_map(|entry| part::number(entry.ok()?.file_name().to_str()?)).max();
+    let last = entries.filter_map(|entry| Some(part::parse_name(entry.ok()?.file_name().to_str()?)?.0)).max();
     Ok(last.map_or(0, |number| number.saturating_add(1)))
 }
