@@ -24,8 +24,21 @@ pub(crate) fn of_thread(local: &Local, sp: usize, buffer: &mut [u8]) -> (usize, 
     (low, high)
 }
 
+/// The usual case of a thread that is not the first, without reading through all mappings, where the kernel answers.
+fn ask(sp: usize, thread_pointer: usize) -> Option<(usize, usize)> {
+    if sys::thread_id() == sys::process_id() {
+        return None;
+    }
+    let maps = sys::open(b"/proc/self/maps\0").map(sys::raise)?;
+    let (low, _) = sys::mapping_of(&maps, thread_pointer)?;
+    (low..thread_pointer).contains(&sp).then_some((low, thread_pointer))
+}
+
 fn look_up(sp: usize, buffer: &mut [u8]) -> (usize, usize) {
     let thread_pointer = arch::thread_pointer();
+    if let Some(own) = ask(sp, thread_pointer) {
+        return own;
+    }
     let mut own = None;
     let mut first = None;
     maps::for_each(buffer, |mapping| {

@@ -204,6 +204,19 @@ pub(crate) fn send_with_fd(socket: &Fd, message: &[u8], attached: &Fd) -> bool {
     usize::try_from(sent) == Ok(message.len())
 }
 
+/// The mapping of this process that holds `address`, by its open `maps` file; Linux 6.11 and later.
+pub(crate) fn mapping_of(maps: &Fd, address: usize) -> Option<(usize, usize)> {
+    // _IOWR('f', 17, struct procmap_query)
+    const PROCMAP_QUERY: usize = 0xc068_6611;
+    // struct procmap_query { size, flags, address, start, end, ... }, thirteen words.
+    let mut query = [0_u64; 13];
+    query[0] = size_of_val(&query) as u64;
+    query[2] = address as u64;
+    // SAFETY: the kernel writes within the structure.
+    let result = unsafe { call!(16, maps.0, PROCMAP_QUERY, query.as_mut_ptr() as usize) };
+    (result == 0).then_some((query[3] as usize, query[4] as usize))
+}
+
 /// Holds all signals back, and returns the mask as it was.
 pub(crate) fn block_signals() -> u64 {
     let (all, mut before) = (u64::MAX, 0_u64);

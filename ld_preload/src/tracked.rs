@@ -14,8 +14,8 @@
 
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
-const FILTER_BYTES: usize = 1 << 16;
-const BUCKETS: usize = 1 << 15;
+const FILTER_BYTES: usize = if cfg!(miri) { 1 << 8 } else { 1 << 16 };
+const BUCKETS: usize = if cfg!(miri) { 1 << 5 } else { 1 << 15 };
 const SLOTS: usize = 7;
 
 #[derive(Debug)]
