@@ -45,7 +45,8 @@ fn copy(from: &Path, to: &Path) {
 /// Reports on a damaged profile: it opens, or it is refused with status 3 and a reason; there is no third way.
 #[track_caller]
 fn expect_sense(profile: &Path, what: &str) -> Outcome {
-    for outcome in [json(profile), run(tierscope().arg("report").arg(profile))] {
+    let [as_json, as_text] = [json(profile), run(tierscope().arg("report").arg(profile))];
+    for outcome in [&as_json, &as_text] {
         assert!(!outcome.stderr.contains("panicked"), "{what}: {outcome:?}");
         match outcome.code {
             Some(0) => {}
@@ -53,7 +54,7 @@ fn expect_sense(profile: &Path, what: &str) -> Outcome {
             _ => panic!("{what}: {outcome:?}"),
         }
     }
-    json(profile)
+    as_json
 }
 
 #[test]
