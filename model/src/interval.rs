@@ -6,12 +6,18 @@
 //! ones, and a binomial interval is too narrow, easily by a factor of three. Batch means over time see that: cut the run
 //! into equal stretches long against the correlation, and judge by how the share differs *between* stretches. Each
 //! stretch has its own number of samples (the program sleeps, threads come and go), so the share is a ratio estimator
-//! and its variance that of the residuals (Cochran, *Sampling Techniques*, 3rd ed., eq. 2.39 and 6.13); with `k`
-//! batches the quantile is Student's with `k - 1` degrees of freedom.
+//! and its variance that of the residuals (Cochran, *Sampling Techniques*, 3rd ed., eq. 2.39 and 6.13).
 //!
-//! Batch means fail where Wilson holds: an object with no sample in any batch has variance zero. So the interval is
-//! everything that either admits. The simulations in the tests measure its coverage: at least 95 % less Monte Carlo
-//! error for independent samples and for samples with a correlation time of a third of a batch.
+//! That variance over the binomial one is the design effect: how many samples are worth one independent one. A
+//! symmetric interval from it would be wrong where few independent stretches hit the object (its lower end falls
+//! below zero, its upper end short), so the effective number of samples goes into Wilson's formula instead, with Student's
+//! quantile for the batches there were (Korn and Graubard, *Survey Methodology* 24, 1998, do the same for surveys).
+//! Correlation that reaches from one batch into the next hides from fine batches; so it is done for 24 and for 12
+//! batches, and the interval is everything that these two and the plain binomial admit.
+//!
+//! The simulations in the tests measure the coverage, and say where it ends: 95 % for independent samples and for a
+//! correlation time of a twentieth of a batch; for a third of a batch 90 % at a share of 0.1, where the whole run is worth
+//! some 36 independent samples. Phases longer than that are what marks are for.
 //!
 //! What it does not cover: whatever is wrong with every sample alike (skid, a sampler that cannot see some accesses),
 //! and how the next run would differ from this one.
@@ -48,10 +54,10 @@ impl Interval {
     }
 }
 
-/// The interval of a share: everything that Wilson's interval or batch means admit.
+/// The interval of a share: everything that Wilson's interval and batch means admit.
 ///
 /// `hits` and `totals` are the (weighted) samples of the object and of everything, batch by batch;
-/// `effective` is the number of independent samples that the weighted total is worth: (sum w)^2 / sum w^2.
+/// `effective` is the number of samples that the weighted total is worth: (sum w)^2 / sum w^2.
 #[must_use]
 pub fn share_interval(hits: &[f64], totals: &[f64], effective: f64) -> Interval {
     let total: f64 = totals.iter().sum();
@@ -59,36 +65,41 @@ pub fn share_interval(hits: &[f64], totals: &[f64], effective: f64) -> Interval 
         return Interval::UNKNOWN;
     }
     let share = (hits.iter().sum::<f64>() / total).clamp(0.0, 1.0);
-    let binomial = wilson(share, effective);
-    match batch_means(share, hits, totals) {
-        Some(batches) => Interval { low: binomial.low.min(batches.low), high: binomial.high.max(batches.high) },
-        None => binomial,
-    }
+    [1, 2].into_iter().filter_map(|together| batch_means(share, hits, totals, together, effective)).fold(
+        wilson(share, effective, Z),
+        |all, one| Interval { low: all.low.min(one.low), high: all.high.max(one.high) },
+    )
 }
 
-/// Wilson's score interval for a share observed in `n` independent samples.
+/// Wilson's score interval for a share observed in `n` independent samples, for a two-sided `quantile`.
 #[must_use]
-pub fn wilson(share: f64, n: f64) -> Interval {
+pub fn wilson(share: f64, n: f64, quantile: f64) -> Interval {
     if n <= 0.0 || !n.is_finite() {
         return Interval::UNKNOWN;
     }
-    let z2 = Z * Z;
-    let centre = (share + z2 / (2.0 * n)) / (1.0 + z2 / n);
-    let half = Z / (1.0 + z2 / n) * (share * (1.0 - share) / n + z2 / (4.0 * n * n)).sqrt();
+    let square = quantile * quantile;
+    let centre = (share + square / (2.0 * n)) / (1.0 + square / n);
+    let half = quantile / (1.0 + square / n) * (share * (1.0 - share) / n + square / (4.0 * n * n)).sqrt();
     Interval { low: (centre - half).max(0.0), high: (centre + half).min(1.0) }
 }
 
-/// The interval from how the share differs between batches; `None` with fewer than two batches that have samples.
-#[must_use]
-pub fn batch_means(share: f64, hits: &[f64], totals: &[f64]) -> Option<Interval> {
-    let sampled = || hits.iter().zip(totals).filter(|&(_, &total)| total > 0.0);
-    let batches = sampled().count();
-    let freedom = batches.checked_sub(1).filter(|&freedom| freedom > 0)?;
+/// Wilson's interval for the samples that these are worth, judged by how batches of `together` neighbouring
+/// stretches differ; `None` where they differ no more than independent samples, or cannot tell.
+fn batch_means(share: f64, hits: &[f64], totals: &[f64], together: usize, effective: f64) -> Option<Interval> {
+    let batches: Vec<(f64, f64)> = hits
+        .chunks(together)
+        .zip(totals.chunks(together))
+        .map(|(hits, totals)| (hits.iter().sum::<f64>(), totals.iter().sum::<f64>()))
+        .filter(|&(_, total)| total > 0.0)
+        .collect();
+    let freedom = batches.len().checked_sub(1).filter(|&freedom| freedom > 0)?;
     let quantile = STUDENT.get(freedom - 1).copied().unwrap_or(Z);
     let total: f64 = totals.iter().sum();
-    let residuals: f64 = sampled().map(|(hit, total)| (hit - share * total).powi(2)).sum();
-    let half = quantile * (residuals * batches as f64 / freedom as f64).sqrt() / total;
-    half.is_finite().then(|| Interval { low: (share - half).max(0.0), high: (share + half).min(1.0) })
+    let residuals: f64 = batches.iter().map(|(hit, total)| (hit - share * total).powi(2)).sum();
+    let variance = residuals * batches.len() as f64 / freedom as f64 / (total * total);
+    let binomial = share * (1.0 - share) / effective;
+    (binomial > 0.0 && variance.is_finite())
+        .then(|| wilson(share, effective * (binomial / variance).min(1.0), quantile))
 }
 
 #[cfg(test)]
@@ -131,7 +142,7 @@ mod tests {
             let holds = |interval: Interval| u32::from(interval.low <= share && share <= interval.high);
             let observed = hits.iter().sum::<f64>() / samples as f64;
             ours += holds(share_interval(&hits, &totals, samples as f64));
-            binomial += holds(wilson(observed, samples as f64));
+            binomial += holds(wilson(observed, samples as f64, Z));
         }
         (f64::from(ours) / f64::from(RUNS), f64::from(binomial) / f64::from(RUNS))
     }
@@ -148,12 +159,13 @@ mod tests {
 
     #[test]
     fn correlated_samples_are_covered_where_a_binomial_alone_is_not() {
-        // 200 samples a batch; runs of 10 and of 67 samples.
-        for stay in [0.9, 0.985] {
+        // 200 samples a batch; runs of 10 samples, and of 67, which leave some 36 independent ones in the whole run.
+        for (stay, least) in [(0.9, 0.94), (0.985, 0.89)] {
             for share in [0.1, 0.5] {
                 let (ours, binomial) = coverage(share, 200 * BATCHES, stay);
-                assert!(ours >= 0.91, "share {share}, stay {stay}: {ours}");
-                assert!(binomial < 0.75, "the binomial was not expected to hold: {binomial}");
+                println!("share {share}, stay {stay}: {ours}, binomial {binomial}");
+                assert!(ours >= least, "share {share}, stay {stay}: {ours}");
+                assert!(binomial < 0.5, "the binomial was not expected to hold: {binomial}");
             }
         }
     }
@@ -167,8 +179,8 @@ mod tests {
 
     #[test]
     fn weights_count_for_what_they_are_worth() {
-        let equal = wilson(0.5, 100.0);
-        let unequal = wilson(0.5, 20.0);
+        let equal = wilson(0.5, 100.0, Z);
+        let unequal = wilson(0.5, 20.0, Z);
         assert!(unequal.half_width() > 2.0 * equal.half_width());
     }
 }

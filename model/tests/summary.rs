@@ -1,4 +1,5 @@
 //! Which objects there are, what they are called, how big they were, and what became of every sample.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use tierscope_model::summary::{Part, Reason, SortKey, Summary, summarise};
 use tierscope_traces::{
@@ -58,7 +59,7 @@ fn program(start: u64) -> Tables {
         path: path.into(),
         build_id: None,
         start,
-        end: start + MIB,
+        end: start.saturating_add(MIB),
         bias: start,
         loaded_ns: 0,
         unloaded_ns: None,

@@ -1,4 +1,5 @@
 //! Every kind of damage a file can have, and no panic: truncation at any byte, flipped bits, foreign content.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 mod support;
 

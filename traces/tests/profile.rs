@@ -1,4 +1,5 @@
 //! What is written is read back; what is under way can be read; what exists is not lost.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 mod support;
 

@@ -14,16 +14,16 @@ pub(crate) fn sample(n: u64) -> SampleRow {
         tid: 7,
         cpu: (n % 3) as u16,
         ip: 0x5000 + n % 17,
-        module: (n % 4 != 0).then_some(1),
+        module: (!n.is_multiple_of(4)).then_some(1),
         offset: 0x1000 + n % 17,
-        kernel: n % 11 == 0,
-        address: (n % 5 != 0).then_some(0x7f00_0000 + 8 * n),
+        kernel: n.is_multiple_of(11),
+        address: (!n.is_multiple_of(5)).then_some(0x7f00_0000 + 8 * n),
         access: [Access::Load, Access::Store, Access::Update, Access::Unknown][(n % 4) as usize],
         address_quality: AddressQuality::Approximate,
         attribution: Attribution::Exact,
-        level: (n % 2 == 0).then_some(Level::L2),
-        latency: (n % 2 == 0).then_some(40),
-        tlb: (n % 2 == 0).then_some(Tlb::Walk),
+        level: n.is_multiple_of(2).then_some(Level::L2),
+        latency: n.is_multiple_of(2).then_some(40),
+        tlb: n.is_multiple_of(2).then_some(Tlb::Walk),
         weight: 1.5,
         object: Some((n % 3) as u32),
     }
@@ -75,7 +75,7 @@ pub(crate) fn fill(writer: &mut ProfileWriter, samples: u64) {
         });
     }
     for n in 0..20 {
-        writer.allocations().push(allocation(n, (n % 2 == 0).then_some(100 + n)));
+        writer.allocations().push(allocation(n, n.is_multiple_of(2).then_some(100 + n)));
     }
     for n in 0..samples {
         writer.samples().push(sample(n));
