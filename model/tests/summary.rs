@@ -27,7 +27,7 @@ fn object(object: u32, bytes: u64, slot: u16) -> ObjectRow {
 }
 
 fn block(object: u32, bytes: u64, time_ns: u64, freed_ns: Option<u64>) -> AllocationRow {
-    let allocation = u64::from(object) << 32 | time_ns;
+    let allocation = (u64::from(object) << 32) | time_ns;
     AllocationRow { allocation, object, site: 0, address: 0, bytes, weight: 1.0, time_ns, tid: 1, freed_ns }
 }
 
@@ -129,13 +129,13 @@ fn many_slots_or_many_sizes_are_one_object() {
 fn a_vector_that_grows_is_one_object() {
     let growing = (0..10u32)
         .map(|n| {
-            let (bytes, start) = (64 * KIB << n, 1000 * u64::from(n));
+            let (bytes, start) = ((64 * KIB) << n, 1000 * u64::from(n));
             (object(n, bytes, 0), block(n, bytes, start, Some(start + 1010)))
         })
         .collect();
     let summary = with_blocks(growing);
     assert_eq!(names(&summary), ["make"]);
-    assert_eq!(summary.objects[0].live_bytes_max, (64 * KIB << 9) as f64 * 1.5);
+    assert_eq!(summary.objects[0].live_bytes_max, ((64 * KIB) << 9) as f64 * 1.5);
 }
 
 #[test]
