@@ -41,7 +41,9 @@ pub enum Command {
 
 /// Arguments of `record`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  tierscope record -- ./app --its-own args\n  tierscope record -d 30s -p $(pidof redis-server)")]
+#[command(
+    after_help = "Examples:\n  tierscope record -- ./app --its-own args\n  tierscope record -d 30s -p $(pidof redis-server)"
+)]
 pub struct RecordArguments {
     /// Where the profile goes [default: NAME.PID.tsp].
     #[arg(short, long, value_name = "DIR")]

@@ -67,10 +67,8 @@ impl AddressSpace {
         for start in touched {
             let Some(mapping) = self.mappings.remove(&start) else { continue };
             if mapping.end > range.end {
-                let rest = Mapping {
-                    file_offset: mapping.file_offset.wrapping_add(range.end - start),
-                    ..mapping.clone()
-                };
+                let rest =
+                    Mapping { file_offset: mapping.file_offset.wrapping_add(range.end - start), ..mapping.clone() };
                 self.mappings.insert(range.end, rest);
             }
             if start < range.start {

@@ -141,7 +141,8 @@ impl Blocks {
             return None;
         }
         let small = |(_, block): &(&u64, &Block)| block.weight > 1.0;
-        let below = self.allocated.range(lowest..=address).rev().find(small).map(|(_, b)| (address - b.end.min(address), b));
+        let below =
+            self.allocated.range(lowest..=address).rev().find(small).map(|(_, b)| (address - b.end.min(address), b));
         let above = self.allocated.range(address..highest).find(small).map(|(start, b)| (start - address, b));
         let (_, nearest) = [below, above].into_iter().flatten().min_by_key(|(distance, _)| *distance)?;
         Some(Found::Near(nearest.object))

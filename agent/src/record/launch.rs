@@ -49,9 +49,8 @@ fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
 
 /// Forks a child that waits to become `command`, found at `path`, with `changes` made to our environment.
 pub(super) fn prepare(path: &Path, command: &[OsString], changes: &[(&str, OsString)]) -> Result<Launched, Failure> {
-    let pipe = || {
-        rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(|error| Failure::cannot(format!("no pipe: {error}")))
-    };
+    let pipe =
+        || rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(|error| Failure::cannot(format!("no pipe: {error}")));
     let path = c_string(path.as_os_str())?;
     let arguments = command.iter().map(|argument| c_string(argument)).collect::<Result<Vec<_>, _>>()?;
     let mut environment = Vec::new();

@@ -34,8 +34,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-pub use symbols::look_up_again as look_up_symbols_again;
 use std::time::Duration;
+pub use symbols::look_up_again as look_up_symbols_again;
 use tierscope_binary::{PreloadVerdict, Program};
 use tierscope_sampler::{Kind, Sampler, SamplerConfig, SamplerError, Target};
 use tierscope_wire::options::{self, Options, StackMode};
@@ -211,8 +211,7 @@ fn open_sampler(target: Target, props: &Props) -> Result<(Sampler, Kind, String)
 
 /// The name a profile gets when none is given.
 fn default_output(name: &str, pid: u32) -> PathBuf {
-    let clean: String =
-        name.chars().map(|c| if c.is_alphanumeric() || "._-+".contains(c) { c } else { '_' }).collect();
+    let clean: String = name.chars().map(|c| if c.is_alphanumeric() || "._-+".contains(c) { c } else { '_' }).collect();
     let clean = clean.trim_start_matches('.');
     PathBuf::from(format!("{}.{pid}.tsp", if clean.is_empty() { "program" } else { clean }))
 }
@@ -280,7 +279,10 @@ fn run_command(props: &Props, command: &[OsString]) -> Result<Outcome, Failure> 
         (PreloadVerdict::Loadable, true) => (Some(Session::open(crate::embedded::SHIM)?), "loaded".to_string()),
         (PreloadVerdict::NotLoadable(reason), true) => {
             say(props, &format!("without the shim: {reason}"));
-            say(props, &format!("  globals, stacks and mappings are recorded, heap sites are not. {}", reason.advice()));
+            say(
+                props,
+                &format!("  globals, stacks and mappings are recorded, heap sites are not. {}", reason.advice()),
+            );
             (None, reason.to_string())
         }
     };

@@ -26,10 +26,8 @@ impl Binaries {
             return known.clone();
         }
         let in_its_root = path.strip_prefix("/").ok().map(|path| PathBuf::from(format!("/proc/{pid}/root")).join(path));
-        let module = in_its_root
-            .and_then(|path| Module::open(&path).ok())
-            .or_else(|| Module::open(path).ok())
-            .map(Arc::new);
+        let module =
+            in_its_root.and_then(|path| Module::open(&path).ok()).or_else(|| Module::open(path).ok()).map(Arc::new);
         self.opened.insert(path.to_path_buf(), module.clone());
         module
     }
@@ -117,7 +115,8 @@ impl Modules {
     /// Marks every module that touches a range as gone.
     pub(super) fn unload(&mut self, range: Range<u64>, time_ns: u64) {
         let below = self.loaded.range(..range.start).next_back().filter(|(_, loaded)| loaded.end > range.start);
-        let gone: Vec<u64> = below.into_iter().chain(self.loaded.range(range.clone())).map(|(start, _)| *start).collect();
+        let gone: Vec<u64> =
+            below.into_iter().chain(self.loaded.range(range.clone())).map(|(start, _)| *start).collect();
         for start in gone {
             if let Some(loaded) = self.loaded.remove(&start)
                 && let Some(row) = self.rows.get_mut(loaded.module as usize)
@@ -192,6 +191,10 @@ impl tierscope_sampler::Code for ProcessCode<'_> {
                 return read;
             }
         }
+        read_memory(self.pid, address, buffer)
+    }
+
+    fn read_data(&mut self, address: u64, buffer: &mut [u8]) -> usize {
         read_memory(self.pid, address, buffer)
     }
 

@@ -16,10 +16,8 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use tierscope_sampler::{AccessKind, Quality, RawSample, Resolver};
-use tierscope_traces::{
-    Access, AddressQuality, AllocationRow, Attribution, CounterRow, MarkRow, SampleRow,
-};
+use tierscope_sampler::{Access as DecodedAccess, AccessKind, Quality, RawSample, Resolver};
+use tierscope_traces::{Access, AddressQuality, AllocationRow, Attribution, CounterRow, MarkRow, SampleRow};
 use tierscope_wire::event::Recorded;
 use tierscope_wire::{Event, StackId};
 
@@ -285,8 +283,7 @@ impl Process {
     #[allow(clippy::too_many_arguments, reason = "the facts of one event")]
     fn born(&mut self, address: u64, bytes: u64, site: u32, weight: f64, time_ns: u64, tid: u32, mapped: bool) {
         let place = self.blocks.take_slot(site, bytes);
-        let object =
-            self.objects.object(ObjectKey::Heap { site, place }, bytes, time_ns, || (String::new(), 0));
+        let object = self.objects.object(ObjectKey::Heap { site, place }, bytes, time_ns, || (String::new(), 0));
         let allocation = self.next_allocation;
         self.next_allocation += 1;
         self.tally.allocations += 1;
@@ -326,18 +323,20 @@ impl Process {
         }
     }
 
-    /// Handles a sample.
-    pub(super) fn sample(&mut self, binaries: &mut Binaries, raw: &RawSample, reach: u64) {
+    /// Works out what a sample waited for. To be called as soon as the sample is here: what must be read from the
+    /// process's memory (the stack slot a register was loaded from) is soon overwritten.
+    pub(super) fn resolve(&mut self, binaries: &mut Binaries, raw: &RawSample) -> DecodedAccess {
         if self.modules.find(raw.ip).is_none() && self.space.find(raw.ip).is_none() {
             self.refresh(binaries, raw.time_ns);
         }
-        let access = {
-            let (blocks, space, modules) = (&self.blocks, &self.space, &self.modules);
-            let known =
-                |address| blocks.holds(address) || modules.find(address).is_some() || space.find(address).is_some();
-            let mut code = ProcessCode { pid: self.pid, modules };
-            self.resolver.resolve(raw, &mut code, &known)
-        };
+        let (blocks, space, modules) = (&self.blocks, &self.space, &self.modules);
+        let known = |address| blocks.holds(address) || modules.find(address).is_some() || space.find(address).is_some();
+        let mut code = ProcessCode { pid: self.pid, modules };
+        self.resolver.resolve(raw, &mut code, &known)
+    }
+
+    /// Handles a sample, and what it waited for, by the state that held at its time.
+    pub(super) fn sample(&mut self, binaries: &mut Binaries, raw: &RawSample, access: &DecodedAccess, reach: u64) {
         let stack_pointer = raw.registers.as_ref().map(|registers| registers.general[STACK_POINTER]);
         let (object, attribution) = match access.address {
             None => (None, Attribution::None),

@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
-use tierscope_sampler::{Kind, Record, Sampler};
+use tierscope_sampler::{Access, Kind, RawSample, Record, Sampler};
 use tierscope_traces::{Allocator, Exit, Meta, Program, SamplerKind};
 
 /// Time between two parts.
@@ -43,6 +43,7 @@ pub(super) fn monotonic_ns() -> u64 {
 
 enum Item {
     Perf(Record),
+    Sample(RawSample, Access),
     Shim { segment: usize, tid: u32, event: OwnedEvent },
     Arrived { segment: usize, inherited: bool },
 }
@@ -50,6 +51,7 @@ enum Item {
 /// A segment and the process it belongs to.
 struct Source {
     pid: u32,
+    since_ns: u64,
     /// Looked at once more after its process has ended, then left alone.
     closed: bool,
 }
@@ -152,13 +154,7 @@ impl<'p> Recorder<'p> {
     }
 
     /// Begins the profile of a process that runs already.
-    pub(super) fn adopt(
-        &mut self,
-        pid: u32,
-        base: PathBuf,
-        command: Vec<String>,
-        shim: String,
-    ) -> Result<(), Failure> {
+    pub(super) fn adopt(&mut self, pid: u32, base: PathBuf, command: Vec<String>, shim: String) -> Result<(), Failure> {
         self.begin(pid, base, command, shim)?;
         if let Some(process) = self.processes.get_mut(&pid) {
             process.refresh(&mut self.binaries, self.started_ns);
@@ -248,7 +244,7 @@ impl<'p> Recorder<'p> {
             for Arrival { pid, hello, segment } in session.arrivals() {
                 let index = self.segments.len();
                 self.segments.push(segment);
-                self.sources.push(Source { pid, closed: false });
+                self.sources.push(Source { pid, since_ns: hello.time_ns, closed: false });
                 let item = Item::Arrived { segment: index, inherited: hello.forked_from != 0 };
                 self.sequencer.push(hello.time_ns, item);
             }
@@ -265,9 +261,18 @@ impl<'p> Recorder<'p> {
             }
         }
         self.sampler.drain(&mut self.records);
+        let from_ns = self.recording_from_ns();
         for record in self.records.drain(..) {
             let time_ns = match &record {
-                Record::Sample(sample) => sample.time_ns,
+                Record::Sample(sample) => {
+                    if sample.time_ns >= from_ns {
+                        let process = self.processes.entry(sample.pid);
+                        let process = process.or_insert_with(|| Process::new(sample.pid, 0, sample.time_ns));
+                        let access = process.resolve(&mut self.binaries, sample);
+                        self.sequencer.push(sample.time_ns, Item::Sample(*sample, access));
+                    }
+                    continue;
+                }
                 Record::Mmap(mapping) => mapping.time_ns,
                 Record::Comm { time_ns, .. }
                 | Record::Fork { time_ns, .. }
@@ -280,7 +285,6 @@ impl<'p> Recorder<'p> {
     }
 
     fn handle(&mut self, items: Vec<(u64, Item)>) {
-        let from = self.recording_from_ns();
         for (time_ns, item) in items {
             match item {
                 Item::Arrived { segment, inherited } => self.arrived(segment, inherited, time_ns),
@@ -290,7 +294,14 @@ impl<'p> Recorder<'p> {
                         process.shim_event(&mut self.binaries, &self.segments, segment, time_ns, tid, event);
                     }
                 }
-                Item::Perf(record) => self.perf(record, from),
+                Item::Perf(record) => self.perf(record),
+                Item::Sample(sample, access) => {
+                    self.samples += 1;
+                    let reach = 2 * self.props.mean_bytes;
+                    let process = self.processes.entry(sample.pid);
+                    let process = process.or_insert_with(|| Process::new(sample.pid, 0, time_ns));
+                    process.sample(&mut self.binaries, &sample, &access, reach);
+                }
             }
         }
     }
@@ -319,18 +330,8 @@ impl<'p> Recorder<'p> {
         self.processes.entry(pid).or_insert_with(|| Process::new(pid, 0, time_ns))
     }
 
-    fn perf(&mut self, record: Record, from_ns: u64) {
+    fn perf(&mut self, record: Record) {
         match record {
-            Record::Sample(sample) => {
-                if sample.time_ns < from_ns {
-                    return;
-                }
-                self.samples += 1;
-                let reach = 2 * self.props.mean_bytes;
-                let process = self.processes.entry(sample.pid);
-                let process = process.or_insert_with(|| Process::new(sample.pid, 0, sample.time_ns));
-                process.sample(&mut self.binaries, &sample, reach);
-            }
             Record::Mmap(mapping) => {
                 let process = self.processes.entry(mapping.pid);
                 let process = process.or_insert_with(|| Process::new(mapping.pid, 0, mapping.time_ns));
@@ -356,7 +357,11 @@ impl<'p> Recorder<'p> {
                     Some(parent) => parent.fork(pid, time_ns),
                     None => Process::new(pid, parent_pid, time_ns),
                 };
-                if let Some(old) = self.processes.insert(pid, child) {
+                // What was there before is either a process whose pid came round again, or a place kept for this
+                // child by a sample that was looked at before its birth was.
+                if let Some(old) = self.processes.insert(pid, child)
+                    && old.ended_ns.is_some()
+                {
                     self.close(old, time_ns, None);
                 }
             }
@@ -432,7 +437,7 @@ impl<'p> Recorder<'p> {
     fn update_meta(&mut self, process: &Process, now_ns: u64) {
         let mut losses = tierscope_traces::Losses { samples: self.sampler.losses().lost_records, ..Default::default() };
         let mut events = 0;
-        for (segment, source) in self.segments.iter().zip(&self.sources).filter(|(_, s)| s.pid == process.pid) {
+        for (segment, _) in self.segments.iter().zip(&self.sources).filter(|(_, source)| source.pid == process.pid) {
             let lost = segment.losses();
             losses.allocations += lost.events.allocations;
             losses.frees += lost.events.frees;
@@ -440,9 +445,9 @@ impl<'p> Recorder<'p> {
             losses.stacks += lost.stacks;
             losses.corrupt += lost.corrupt;
             events += segment.consumed();
-            let _ = source;
         }
-        let duration_ns = process.ended_ns.unwrap_or(now_ns).saturating_sub(self.recording_from_ns().max(process.started_ns));
+        let duration_ns =
+            process.ended_ns.unwrap_or(now_ns).saturating_sub(self.recording_from_ns().max(process.started_ns));
         let options = [
             ("events_consumed", events),
             ("events_late", self.sequencer.late()),
@@ -458,7 +463,8 @@ impl<'p> Recorder<'p> {
         if let Err(failure) = self.write_part(&mut process, now_ns) {
             self.write_error.get_or_insert(failure);
         }
-        for (segment, source) in self.segments.iter().zip(&mut self.sources).filter(|(_, s)| s.pid == process.pid) {
+        let theirs = |source: &Source| source.pid == process.pid && source.since_ns <= now_ns;
+        for (segment, source) in self.segments.iter().zip(&mut self.sources).filter(|(_, source)| theirs(source)) {
             segment.stop();
             source.closed = true;
         }

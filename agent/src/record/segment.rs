@@ -21,8 +21,16 @@ use tierscope_wire::{
 pub(super) enum OwnedEvent {
     /// Any event without text.
     Plain(Event<'static>),
-    ModuleLoaded { start: u64, end: u64, bias: u64, build_id: Vec<u8>, path: Vec<u8> },
-    Mark { name: String },
+    ModuleLoaded {
+        start: u64,
+        end: u64,
+        bias: u64,
+        build_id: Vec<u8>,
+        path: Vec<u8>,
+    },
+    Mark {
+        name: String,
+    },
 }
 
 /// What a segment has lost, in all.

@@ -52,8 +52,8 @@ fn candidates() -> Vec<PathBuf> {
 /// and the shim's options (which split at semicolons), and leave room for the socket's name.
 fn usable(directory: &Path) -> bool {
     let Some(text) = directory.to_str() else { return false };
-    let executable = rustix::fs::statvfs(directory)
-        .is_ok_and(|stat| !stat.f_flag.contains(rustix::fs::StatVfsMountFlags::NOEXEC));
+    let executable =
+        rustix::fs::statvfs(directory).is_ok_and(|stat| !stat.f_flag.contains(rustix::fs::StatVfsMountFlags::NOEXEC));
     executable && directory.is_absolute() && text.len() < 60 && !text.contains([' ', ':', ';', '\n'])
 }
 
@@ -81,8 +81,7 @@ impl Session {
             .permissions(std::fs::Permissions::from_mode(0o700))
             .tempdir_in(parent)?;
         let shim_path = temporary.path().join("libtierscope_preload.so");
-        let mut file =
-            std::fs::OpenOptions::new().write(true).create_new(true).mode(0o700).open(&shim_path)?;
+        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o700).open(&shim_path)?;
         std::io::Write::write_all(&mut file, shim)?;
         let listener = rustix::net::socket_with(
             AddressFamily::UNIX,
@@ -92,13 +91,7 @@ impl Session {
         )?;
         rustix::net::bind(&listener, &SocketAddrUnix::new(temporary.path().join("agent"))?)?;
         rustix::net::listen(&listener, 4096)?;
-        Ok(Session {
-            directory: temporary.keep(),
-            listener,
-            silent: Vec::new(),
-            shim: shim_path,
-            refused: Vec::new(),
-        })
+        Ok(Session { directory: temporary.keep(), listener, silent: Vec::new(), shim: shim_path, refused: Vec::new() })
     }
 
     /// Path of the extracted shim.
