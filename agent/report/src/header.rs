@@ -57,13 +57,21 @@ fn program(report: &Report<'_>) -> String {
     let program = &report.meta.program;
     let command = if program.command.is_empty() { &program.exe } else { &program.command.join(" ") };
     let command = if command.is_empty() { "unknown" } else { command };
+    let command = on_one_line(command);
     let exit = match program.exit {
         Some(Exit::Code(code)) => format!(", exit status {code}"),
         Some(Exit::Signal(signal)) => format!(", ended by signal {signal}"),
         None => String::new(),
     };
     let pid = if program.pid == 0 { String::new() } else { format!(" (pid {}{exit})", program.pid) };
-    printable(command) + &pid
+    printable(&command) + &pid
+}
+
+/// A command may be a whole script (`python3 -c ...`): its beginning tells which it is.
+fn on_one_line(command: &str) -> String {
+    const MOST: usize = 160;
+    let line = command.split_whitespace().collect::<Vec<_>>().join(" ");
+    if line.chars().count() <= MOST { line } else { line.chars().take(MOST).chain(['…']).collect() }
 }
 
 fn sampler(report: &Report<'_>) -> String {

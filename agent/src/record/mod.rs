@@ -36,7 +36,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 pub use symbols::look_up_again as look_up_symbols_again;
-use tierscope_binary::{PreloadVerdict, Program};
+use tierscope_binary::{NotLoadable, PreloadVerdict, Program};
 use tierscope_sampler::{Kind, Sampler, SamplerConfig, SamplerError, Target};
 use tierscope_wire::options::{self, Options, StackMode};
 
@@ -252,8 +252,7 @@ fn run_attached(props: &Props, pid: u32) -> Result<Outcome, Failure> {
         bar.enable_steady_tick(Duration::from_millis(200));
         bar
     });
-    let running = || Path::new("/proc").join(pid.to_string()).exists();
-    while running() && !recorder.time_is_up() {
+    while is_running(pid) && !recorder.time_is_up() {
         if signals.interrupt.load(Ordering::Relaxed) || signals.terminate.load(Ordering::Relaxed) {
             break;
         }
@@ -266,6 +265,12 @@ fn run_attached(props: &Props, pid: u32) -> Result<Outcome, Failure> {
         bar.finish_and_clear();
     }
     recorder.finish(None)
+}
+
+/// A process that has ended stays in `/proc` until its parent asks for its status: it does not run.
+fn is_running(pid: u32) -> bool {
+    let stat = i32::try_from(pid).ok().and_then(|pid| procfs::process::Process::new(pid).ok()?.stat().ok());
+    stat.is_some_and(|stat| !matches!(stat.state, 'Z' | 'X' | 'x'))
 }
 
 fn run_command(props: &Props, command: &[OsString]) -> Result<Outcome, Failure> {
@@ -312,6 +317,13 @@ fn run_command(props: &Props, command: &[OsString]) -> Result<Outcome, Failure> 
     if let Err(failure) = launched.start(&program.command) {
         recorder.discard();
         return Err(failure);
+    }
+    if matches!(verdict, PreloadVerdict::NotLoadable(NotLoadable::Secure(_))) {
+        // The kernel takes a task's events away when it gains privileges by exec; whoever may look gets new ones.
+        match open_sampler(Target::Attach { pid }, props) {
+            Ok((sampler, ..)) => recorder.attach_again(sampler),
+            Err(failure) => say(props, &format!("nothing can be sampled of a privileged program: {failure}")),
+        }
     }
     let outcome = record_until_end(props, &mut launched, &mut recorder, &signals);
     let ended = launched.poll();

@@ -174,6 +174,12 @@ impl<'p> Recorder<'p> {
         Ok(())
     }
 
+    /// Goes on with another sampler, opened on the program while it runs.
+    pub(super) fn attach_again(&mut self, sampler: Sampler) {
+        self.sampler = sampler;
+        self.refresh(self.root_pid, monotonic_ns());
+    }
+
     /// Removes the profile of a program that never started.
     pub(super) fn discard(&mut self) {
         for (_, output) in self.outputs.drain() {

@@ -48,7 +48,7 @@ impl Frame {
     /// The function to show: the innermost that is not plumbing, else the outermost.
     #[must_use]
     pub fn function(&self) -> Option<&Function> {
-        self.functions.iter().find(|function| !is_plumbing(&function.name)).or(self.functions.last())
+        self.functions.iter().find(|function| !function.is_plumbing()).or(self.functions.last())
     }
 
     /// The contract of `report --json`: `bc+0x1a2b BrandesBC bc.cc:88`, as far as it is known.
@@ -68,13 +68,23 @@ impl Frame {
 
     fn is_plumbing(&self) -> bool {
         match self.function() {
-            Some(function) => is_plumbing(&function.name),
+            Some(function) => function.is_plumbing(),
             None => is_library_of_allocators(self.module_name()),
         }
     }
 }
 
 impl Function {
+    /// Whether it only passes allocations on: by its name, or because it belongs to a language's own library (inlined
+    /// functions have their bare name only, and `alloc_zeroed` could be anybody's; its file tells).
+    #[must_use]
+    pub fn is_plumbing(&self) -> bool {
+        const LIBRARIES: [&str; 5] =
+            ["/rustc/", "/rustlib/src/rust/library/", "/usr/include/c++/", "/include/c++/v1/", "/libstdc++-v3/"];
+        let in_library = |file: &str| LIBRARIES.iter().any(|directory| file.contains(directory));
+        is_plumbing(&self.name) || self.file.as_deref().is_some_and(in_library)
+    }
+
     /// `bc.cc:88`, or `bc.cc`.
     #[must_use]
     pub fn place(&self) -> Option<String> {
@@ -96,7 +106,7 @@ pub(super) fn user_frame(site: &[Frame]) -> Option<(usize, &Frame)> {
 /// libraries.
 #[must_use]
 pub fn is_plumbing(function: &str) -> bool {
-    const PREFIXES: [&str; 29] = [
+    const PREFIXES: [&str; 30] = [
         "std::",
         "__gnu_cxx::",
         "operator new",
@@ -121,12 +131,15 @@ pub fn is_plumbing(function: &str) -> bool {
         "je_",
         "mi_",
         "tc_",
+        "PyDataMem_",
         "g_malloc",
         "g_realloc",
         "g_slice_",
         "boost::container",
         "__libc_start",
     ];
+    /// Wrappers carry the name of what they wrap: `zmalloc_usable`, `CRYPTO_zalloc`, `sqlite3Realloc`.
+    const WRAPPERS: [&str; 4] = ["malloc", "calloc", "realloc", "zalloc"];
     const NAMES: [&str; 20] = [
         "malloc",
         "calloc",
@@ -151,7 +164,11 @@ pub fn is_plumbing(function: &str) -> bool {
     ];
     let bare = function.split('(').next().unwrap_or(function).trim_end();
     let bare = bare.strip_prefix("__libc_").or_else(|| bare.strip_prefix("__GI_")).unwrap_or(bare);
-    NAMES.contains(&bare) || PREFIXES.iter().any(|prefix| function.starts_with(prefix))
+    let wraps = || {
+        let lower = bare.to_ascii_lowercase();
+        !bare.contains("::") && WRAPPERS.iter().any(|wrapped| lower.contains(wrapped))
+    };
+    NAMES.contains(&bare) || PREFIXES.iter().any(|prefix| function.starts_with(prefix)) || wraps()
 }
 
 /// Without symbols, the module is all there is to go by.
@@ -195,6 +212,38 @@ impl<'a> Symbols<'a> {
                 .flatten()
                 .map(|row| Function { name: row.function.clone(), file: row.file.clone(), line: row.line })
                 .collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn function(name: &str, file: Option<&str>) -> Function {
+        Function { name: name.into(), file: file.map(Into::into), line: Some(1) }
+    }
+
+    #[test]
+    fn an_inlined_library_function_gives_way_to_the_one_it_was_inlined_into() {
+        let frame = Frame {
+            functions: vec![
+                function("alloc_zeroed", Some("/rustc/0123/library/alloc/src/alloc.rs")),
+                function("allocate_ring", Some("/home/me/ledger.rs")),
+            ],
+            ..Frame::default()
+        };
+        assert_eq!(frame.function().unwrap().name, "allocate_ring");
+    }
+
+    #[test]
+    fn wrappers_of_allocators_pass_on_and_what_only_sounds_like_them_does_not() {
+        for name in ["zmalloc_usable", "CRYPTO_zalloc", "sqlite3Realloc", "PyDataMem_UserNEW", "std::vector<int>::push"]
+        {
+            assert!(is_plumbing(name), "{name}");
+        }
+        for name in ["allocate_ring", "createStringObject", "app::malloc_report", "main"] {
+            assert!(!is_plumbing(name), "{name}");
         }
     }
 }
