@@ -3,6 +3,8 @@
 //! Both are programs of their own (the shim has other panic and link settings than anything else here), so a second
 //! cargo builds them into a directory of their own; sharing ours would wait for our own lock.
 
+#![allow(clippy::expect_used, clippy::panic, reason = "a build script's panic is how it tells cargo what is wrong")]
+
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
