@@ -8,13 +8,16 @@
 //! 2. the instruction above, if control falls through it;
 //! 3. jumps forward, nearest first, then jumps back from code moved out of the way;
 //! 4. where nothing leads directly, jumps to computed addresses, nearest first.
+//!
+//! Nothing comes out of the padding that aligns a loop behind a jump, nor back from a function that does not return.
 
 use std::ops::Range;
 
 use iced_x86::{Decoder, DecoderOptions, Instruction as Decoded};
+use rustc_hash::FxHashSet;
 
 use super::dominators::Dominators;
-use super::instruction::{Describer, Instruction, Next};
+use super::instruction::{Arithmetic, Describer, Effect, Instruction, Next, RSP};
 
 /// A decoded stretch of code.
 #[derive(Debug)]
@@ -51,8 +54,8 @@ pub(super) enum Way {
 }
 
 impl Flow {
-    /// Decodes all of `code`, which starts at `address`.
-    pub(super) fn decode(code: &[u8], address: u64) -> Flow {
+    /// Decodes all of `code`, which starts at `address` and is `whole` if it ends where a function does.
+    pub(super) fn decode(code: &[u8], address: u64, whole: bool) -> Flow {
         let mut describer = Describer::new();
         let mut decoder = Decoder::with_ip(64, code, address, DecoderOptions::NONE);
         let mut instructions = Vec::with_capacity(code.len() / 4);
@@ -61,6 +64,7 @@ impl Flow {
             decoder.decode_out(&mut decoded);
             instructions.push(describer.describe(&decoded));
         }
+        end_at_last_calls(&mut instructions, whole);
         let (blocks, predecessors) = connect(&instructions);
         Flow { instructions, blocks, predecessors }
     }
@@ -121,7 +125,37 @@ fn target(instruction: &Instruction) -> Option<u64> {
 }
 
 fn falls(instruction: &Instruction) -> bool {
-    matches!(instruction.next, Next::Falls | Next::Branches { .. } | Next::Calls)
+    matches!(instruction.next, Next::Falls | Next::Branches { .. } | Next::Calls { .. })
+}
+
+/// Finds the calls that do not return.
+///
+/// A compiler has nothing follow such a call; where that shows, by a trap or the end of the function, all calls of
+/// the same target are such calls.
+fn end_at_last_calls(instructions: &mut [Instruction], whole: bool) {
+    let mut last = FxHashSet::default();
+    for (index, instruction) in instructions.iter().enumerate() {
+        let Next::Calls { target: Some(target) } = instruction.next else { continue };
+        if instructions.get(index + 1).map_or(whole, |next| next.traps) {
+            last.insert(target);
+        }
+    }
+    for instruction in instructions {
+        if let Next::Calls { target: Some(target) } = instruction.next
+            && last.contains(&target)
+        {
+            instruction.next = Next::Ends;
+        }
+    }
+}
+
+/// Whether a jump to a computed address leaves the function: what is done right before is to give up the frame.
+fn is_tail_jump(instructions: &[Instruction], index: u32) -> bool {
+    let before = index.checked_sub(1).and_then(|before| instructions.get(before as usize));
+    before.is_some_and(|before| {
+        let adds = matches!(before.effect, Effect::Arithmetic { to: RSP, operation: Arithmetic::Add, .. });
+        adds || (before.stack_delta > 0 && before.next == Next::Falls)
+    })
 }
 
 /// Cuts the instructions into blocks and finds the ways into each.
@@ -143,12 +177,25 @@ fn connect(instructions: &[Instruction]) -> (Vec<Block>, Vec<Predecessor>) {
     starts.extend(ends.map(|(index, _)| index as u32 + 1).filter(|&start| (start as usize) < instructions.len()));
     starts.sort_unstable();
     starts.dedup();
+    let mut entered = vec![false; starts.len()];
+    for &(_, to) in &jumps {
+        entered[starts.partition_point(|&start| start <= to) - 1] = true;
+    }
+    // Nothing but padding, behind a jump and before the target of another.
+    let is_padding = |block: usize| {
+        let start = starts[block] as usize;
+        let end = starts.get(block + 1).map_or(instructions.len(), |&end| end as usize);
+        start > 0
+            && !entered[block]
+            && !falls(&instructions[start - 1])
+            && instructions[start..end].iter().all(|instruction| instruction.padding)
+    };
     let block_of = |index: u32| (starts.partition_point(|&start| start <= index) - 1) as u32;
 
     let mut successors = vec![Vec::new(); starts.len()];
     let mut ways: Vec<(u32, Predecessor)> = Vec::with_capacity(jumps.len() + starts.len());
     for (block, &start) in starts.iter().enumerate().skip(1) {
-        if falls(&instructions[start as usize - 1]) {
+        if falls(&instructions[start as usize - 1]) && !is_padding(block - 1) {
             successors[block - 1].push(block as u32);
             ways.push((block as u32, Predecessor { index: start - 1, way: Way::Fall }));
         }
@@ -185,7 +232,7 @@ fn add_computed_jumps(instructions: &[Instruction], starts: &[u32], ways: &mut V
     /// Of an interpreter's hundreds, so many are kept for each target.
     const MOST_SOURCES: usize = 4;
     let computed: Vec<u32> = (0..instructions.len() as u32)
-        .filter(|&index| instructions[index as usize].next == Next::JumpsAnywhere)
+        .filter(|&index| instructions[index as usize].next == Next::JumpsAnywhere && !is_tail_jump(instructions, index))
         .collect();
     if computed.is_empty() {
         return;

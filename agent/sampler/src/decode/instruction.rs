@@ -48,6 +48,10 @@ pub(super) struct Instruction {
     pub writes_flags: bool,
     /// Enters the kernel.
     pub system_call: bool,
+    /// Does nothing.
+    pub padding: bool,
+    /// Is there to never be executed.
+    pub traps: bool,
 }
 
 /// Where control goes.
@@ -62,10 +66,14 @@ pub(super) enum Next {
     Jumps {
         target: u64,
     },
-    /// To an address in a register or in memory.
+    /// To an address in a register, or in memory at an address in a register: of a switch, or out of the function.
     JumpsAnywhere,
-    Calls,
-    /// Returns, traps, or is no instruction.
+    Calls {
+        /// The function, or the fixed place of the pointer to it.
+        target: Option<u64>,
+    },
+    /// Returns, traps, calls what does not return, jumps to another function by a pointer at a fixed place (as
+    /// linkers fill in), or is no instruction.
     Ends,
 }
 
@@ -167,6 +175,13 @@ pub(super) enum Effect {
         to: Gpr,
         extension: Extension,
     },
+    /// Copied if `condition` (numbered as in opcodes) holds, else left as it was.
+    Choice {
+        to: Gpr,
+        from: Gpr,
+        condition: u8,
+        wide: bool,
+    },
 }
 
 impl Effect {
@@ -177,14 +192,15 @@ impl Effect {
             | Effect::Copy { to, .. }
             | Effect::Arithmetic { to, .. }
             | Effect::Address { to, .. }
-            | Effect::Load { to, .. } => Some(to),
+            | Effect::Load { to, .. }
+            | Effect::Choice { to, .. } => Some(to),
         }
     }
 }
 
 impl Instruction {
     pub(super) fn is_call(&self) -> bool {
-        self.next == Next::Calls
+        matches!(self.next, Next::Calls { .. })
     }
 
     pub(super) fn changes(&self, register: Gpr) -> bool {
@@ -204,11 +220,12 @@ impl Describer {
 
     pub(super) fn describe(&mut self, decoded: &Decoded) -> Instruction {
         let next = next(decoded);
+        let calls = matches!(next, Next::Calls { .. });
         let info = self.factory.info_options(decoded, InstructionInfoOptions::NONE);
         let (memory, second) = operands(info, decoded);
         let mut writes = written(info);
         let mut stack_delta = decoded.stack_pointer_increment();
-        if next == Next::Calls {
+        if calls {
             // Seen from the caller, the return has undone the push.
             writes |= CALLER_SAVED;
             stack_delta = 0;
@@ -224,11 +241,13 @@ impl Describer {
             string: decoded.is_string_instruction(),
             repeated: (decoded.has_rep_prefix() || decoded.has_repne_prefix()) && decoded.is_string_instruction(),
             writes,
-            effect: if next == Next::Calls { Effect::None } else { effect(decoded) },
+            effect: if calls { Effect::None } else { effect(decoded) },
             stack_delta,
             stores: stored(decoded),
-            writes_flags: decoded.rflags_modified() & RflagsBits::ALL_STATUS != 0 || next == Next::Calls,
+            writes_flags: decoded.rflags_modified() & RflagsBits::ALL_STATUS != 0 || calls,
             system_call: matches!(decoded.mnemonic(), Mnemonic::Syscall | Mnemonic::Sysenter | Mnemonic::Int),
+            traps: matches!(decoded.mnemonic(), Mnemonic::Ud2 | Mnemonic::Int3 | Mnemonic::Hlt),
+            padding: decoded.mnemonic() == Mnemonic::Nop,
         }
     }
 }
@@ -245,17 +264,20 @@ fn next(decoded: &Decoded) -> Next {
     match decoded.flow_control() {
         FlowControl::Next | FlowControl::XbeginXabortXend => Next::Falls,
         FlowControl::ConditionalBranch => {
-            let condition = decoded.is_jcc_short_or_near().then(|| {
-                // iced numbers conditions from 1 in the order of the opcodes: o no b ae e ne be a s ns p np l ge le g.
-                (decoded.condition_code() as u8).wrapping_sub(1)
-            });
+            let condition = decoded.is_jcc_short_or_near().then(|| condition(decoded));
             Next::Branches { target: decoded.near_branch_target(), condition }
         }
         FlowControl::UnconditionalBranch => Next::Jumps { target: decoded.near_branch_target() },
-        FlowControl::IndirectBranch => Next::JumpsAnywhere,
+        FlowControl::IndirectBranch => match fixed_place(decoded) {
+            Some(_) => Next::Ends,
+            None => Next::JumpsAnywhere,
+        },
         FlowControl::Call | FlowControl::IndirectCall => match decoded.mnemonic() {
             Mnemonic::Syscall | Mnemonic::Sysenter => Next::Falls,
-            _ => Next::Calls,
+            Mnemonic::Call if decoded.flow_control() == FlowControl::Call => {
+                Next::Calls { target: Some(decoded.near_branch_target()) }
+            }
+            _ => Next::Calls { target: fixed_place(decoded) },
         },
         FlowControl::Interrupt => match decoded.mnemonic() {
             Mnemonic::Int => Next::Falls,
@@ -263,6 +285,18 @@ fn next(decoded: &Decoded) -> Next {
         },
         FlowControl::Return | FlowControl::Exception => Next::Ends,
     }
+}
+
+/// The condition, numbered as in opcodes: o no b ae e ne be a s ns p np l ge le g, which iced counts from 1.
+fn condition(decoded: &Decoded) -> u8 {
+    (decoded.condition_code() as u8).wrapping_sub(1)
+}
+
+/// The address of the memory operand of a jump or call, if no register has a part in it.
+fn fixed_place(decoded: &Decoded) -> Option<u64> {
+    let relative = matches!(decoded.memory_base(), Register::None | Register::RIP | Register::EIP);
+    let fixed = decoded.op0_kind() == OpKind::Memory && relative && decoded.memory_index() == Register::None;
+    fixed.then(|| decoded.memory_displacement64())
 }
 
 fn general(register: Register) -> Option<Gpr> {
@@ -347,6 +381,10 @@ fn effect(decoded: &Decoded) -> Effect {
         return Effect::None;
     }
     let Some(to) = general(target) else { return Effect::None };
+    if decoded.is_cmovcc() {
+        let from = if decoded.op1_kind() == OpKind::Register { general(decoded.op1_register()) } else { None };
+        return from.map_or(Effect::None, |from| Effect::Choice { to, from, condition: condition(decoded), wide });
+    }
     match decoded.mnemonic() {
         Mnemonic::Mov | Mnemonic::Movzx | Mnemonic::Movsx | Mnemonic::Movsxd => moved(decoded, to, wide),
         Mnemonic::Lea => match lea_operand(decoded) {

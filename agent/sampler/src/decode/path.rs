@@ -66,7 +66,7 @@ impl<'a> Path<'a> {
 }
 
 /// Whether a condition, numbered as in opcodes, holds under these flags.
-fn holds(condition: u8, flags: u64) -> bool {
+pub(super) fn holds(condition: u8, flags: u64) -> bool {
     let flag = |bit: u32| flags >> bit & 1 != 0;
     let (carry, parity, zero, sign, overflow) = (flag(0), flag(2), flag(6), flag(7), flag(11));
     let base = match condition >> 1 {

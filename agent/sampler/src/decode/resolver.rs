@@ -86,7 +86,7 @@ impl Resolver {
             let mut bytes = vec![0; usize::try_from(end - start).ok()?];
             let read = code.read(start, &mut bytes);
             bytes.truncate(read);
-            let flow = Rc::new(Flow::decode(&bytes, start));
+            let flow = Rc::new(Flow::decode(&bytes, start, read as u64 == end - start));
             self.cached += flow.len();
             self.functions.insert(start, Function { end, flow: flow.clone() });
             if flow.at(ip).is_some() {

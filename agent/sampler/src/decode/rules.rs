@@ -12,7 +12,7 @@
 //!    A store is not waited for, it goes to a buffer; when stores that miss have filled that, the next store waits, and
 //!    if that is one to the stack frame, which never misses, the store before it is to blame.
 //! 4. If the address cannot be had from the registers because the access itself overwrote them, then from
-//!    what survived: the other register, if it points into a known object; what can be read again from
+//!    what survived: either side of a conditional copy, if it points into a known object; the other register, likewise if it points into a known object; what can be read again from
 //!    memory; the loaded pointer, which is the next node of the structure that is being followed.
 //! 5. Failing all that, the sampled instruction itself, or the call or return that led to it.
 
@@ -126,7 +126,9 @@ impl Question<'_, '_, '_> {
                 break;
             }
         }
-        if sampled.memory.is_some() {
+        // A store is not waited for, the less so where there was a load to wait for, wherever that was from.
+        let waited_to_load = unaddressed.is_some_and(|access| access.kind == AccessKind::Load);
+        if sampled.memory.is_some_and(|operand| !waited_to_load || operand.kind == AccessKind::Load) {
             let access = self.at_sample(sampled, Rule::Sampled, Quality::Approximate);
             if access.address.is_some() {
                 return access;
@@ -191,8 +193,9 @@ impl Question<'_, '_, '_> {
                 Some((address, quality, Rule::Predecessor))
             }
             None => self
-                .surviving(path, &operand, step)
-                .map(|address| (address, Rule::SurvivingRegister))
+                .either(path, &operand, step)
+                .map(|address| (address, Rule::Predecessor))
+                .or_else(|| Some((self.surviving(path, &operand, step)?, Rule::SurvivingRegister)))
                 .or_else(|| Some((self.reread(path, instruction, &operand, step)?, Rule::Reread)))
                 .or_else(|| Some((self.next_node(path, instruction, &operand, step)?, Rule::NextNode)))
                 .map(|(address, rule)| (address, Quality::Approximate, rule)),
@@ -227,6 +230,16 @@ impl Question<'_, '_, '_> {
         let dependent = dependence
             && [operand.base, operand.index].into_iter().flatten().any(|part| slice.dependent(part, step, 0));
         (address, on_stack, dependent)
+    }
+
+    /// The address by one or the other side of a conditional copy, whichever is known.
+    fn either(&mut self, path: &mut Path<'_>, operand: &Operand, step: usize) -> Option<u64> {
+        let thread_pointer = self.code.thread_pointer(self.sample.tid);
+        [false, true].into_iter().find_map(|guess| {
+            let mut slice = Slice::new(path, self.registers, thread_pointer, None);
+            slice.guess = Some(guess);
+            slice.address(operand, step).filter(|&address| (self.known)(address))
+        })
     }
 
     /// Where one of base and index is lost, or the index is a vector: the other may do.

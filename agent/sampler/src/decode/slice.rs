@@ -6,7 +6,8 @@
 //! * forwards: nothing since then changed the register, or only changes that can be undone (adding and subtracting
 //!   what is known, pushing and popping);
 //! * backwards: the instruction that last set it, further back still, computed it from registers whose values then can be
-//!   found in turn. A compiler's address arithmetic is short, so this ends soon or not at all.
+//!   found in turn. A compiler's address arithmetic is short, so this ends soon or not at all. Which way a conditional
+//!   copy went the sampled flags say, if they are still the same; else it is for the caller to try both.
 //!
 //! A loaded value can be followed through a stack slot to the register that was stored there. Beyond that it takes
 //! reading memory, which is no longer what it was at the time of the sample: allowed only if asked for, and
@@ -15,7 +16,7 @@
 use super::access::AccessKind;
 use super::code::Code;
 use super::instruction::{Arithmetic, Effect, Extension, Gpr, Instruction, Operand, RBP, RSP, Right};
-use super::path::Path;
+use super::path::{Path, holds};
 use crate::perf::Registers;
 
 /// Nesting of values computed from values.
@@ -35,6 +36,8 @@ pub(super) struct Slice<'a, 'p, 'c> {
     work: u32,
     /// What a slot of the stack frame held when it was read again; it may be another frame's by now.
     pub(super) frame_value: Option<u64>,
+    /// Which way a conditional copy is taken to have gone where the flags no longer say.
+    pub(super) guess: Option<bool>,
     /// To be taken for what the slot held.
     pub(super) substitute: Option<u64>,
 }
@@ -46,7 +49,7 @@ impl<'a, 'p, 'c> Slice<'a, 'p, 'c> {
         thread_pointer: Option<u64>,
         data: Option<&'c mut dyn Code>,
     ) -> Self {
-        Slice { path, registers, thread_pointer, data, work: 0, frame_value: None, substitute: None }
+        Slice { path, registers, thread_pointer, data, work: 0, frame_value: None, guess: None, substitute: None }
     }
 
     /// The address of `operand` of the instruction at `step`, as that computed it.
@@ -193,8 +196,24 @@ impl<'a, 'p, 'c> Slice<'a, 'p, 'c> {
                 };
                 Some(calculate(operation, left, right, wide))
             }
+            Effect::Choice { to, from, condition, wide } => {
+                let copied = self.holds(condition, at).or(self.guess)?;
+                let value = self.before(if copied { from } else { to }, at, depth + 1)?;
+                Some(if wide { value } else { value & 0xffff_ffff })
+            }
             Effect::Load { extension, .. } => self.loaded(instruction.memory?, extension, at, depth),
         }
+    }
+
+    /// Whether the condition held at step `at`; the sampled flags tell if they are still those of then.
+    fn holds(&mut self, condition: u8, at: usize) -> Option<bool> {
+        for later in 0..at {
+            self.work += 1;
+            if self.path.step(later)?.writes_flags {
+                return None;
+            }
+        }
+        Some(holds(condition, self.registers.flags))
     }
 
     /// What a load got: from the register stored to the same stack slot, or read again.
@@ -270,6 +289,9 @@ impl<'a, 'p, 'c> Slice<'a, 'p, 'c> {
             return match instruction.effect {
                 Effect::None | Effect::Constant { .. } => false,
                 Effect::Copy { from, .. } => self.dependent(from, at, depth + 1),
+                Effect::Choice { to, from, .. } => {
+                    self.dependent(from, at, depth + 1) || self.dependent(to, at, depth + 1)
+                }
                 Effect::Address { operand, .. } => {
                     [operand.base, operand.index].into_iter().flatten().any(|part| self.dependent(part, at, depth + 1))
                 }

@@ -30,7 +30,7 @@ impl Window {
         let at = usize::try_from(ip - start).ok()?;
         let first = synchronise(&bytes, at);
         let end = at + length_of_code(&bytes[at..]);
-        let flow = Flow::decode(&bytes[first..end], start + first as u64);
+        let flow = Flow::decode(&bytes[first..end], start + first as u64, false);
         flow.at(ip)?;
         Some(Window { start, bytes, flow: std::rc::Rc::new(flow) })
     }
