@@ -74,13 +74,14 @@ pub fn share_interval(hits: &[f64], totals: &[f64], effective: f64) -> Interval 
 /// Wilson's score interval for a share observed in `n` independent samples, for a two-sided `quantile`.
 #[must_use]
 pub fn wilson(share: f64, n: f64, quantile: f64) -> Interval {
-    if n <= 0.0 || !n.is_finite() {
+    if n <= 0.0 || !n.is_finite() || !(0.0..=1.0).contains(&share) {
         return Interval::UNKNOWN;
     }
     let square = quantile * quantile;
     let centre = (share + square / (2.0 * n)) / (1.0 + square / n);
     let half = quantile / (1.0 + square / n) * (share * (1.0 - share) / n + square / (4.0 * n * n)).sqrt();
-    Interval { low: (centre - half).max(0.0), high: (centre + half).min(1.0) }
+    // The share itself is always inside; at 0 and 1 rounding may say otherwise by the last bit.
+    Interval { low: (centre - half).clamp(0.0, share), high: (centre + half).clamp(share, 1.0) }
 }
 
 /// Wilson's interval for the samples that these are worth, judged by how batches of `together` neighbouring
@@ -182,5 +183,15 @@ mod tests {
         let equal = wilson(0.5, 100.0, Z);
         let unequal = wilson(0.5, 20.0, Z);
         assert!(unequal.half_width() > 2.0 * equal.half_width());
+    }
+
+    #[test]
+    fn a_share_lies_in_its_interval_to_the_last_bit() {
+        for samples in 1..5000 {
+            for share in [0.0, 1.0, 1.0 / f64::from(samples)] {
+                let interval = wilson(share, f64::from(samples), Z);
+                assert!(interval.low <= share && share <= interval.high, "{share} of {samples}: {interval:?}");
+            }
+        }
     }
 }
