@@ -48,7 +48,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let mut attribution = Attribution::new(pid);
     let mut tally = Tally::default();
-    let mut last = Vec::new();
     let start = Instant::now();
     drain_until(&mut sampler, |records| {
         attribution.refresh();
@@ -61,12 +60,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                     continue;
                 }
                 let access = attribution.resolve(sample);
-                if std::env::var_os("TR").is_some() {
-                    let m = { let now = maps(pid); if !now.is_empty() { last = now; } &last };
-                    let place = |ip: u64| m.iter().find(|m| m.range.contains(&ip)).map(|m| format!("{}+{:x}", m.path.file_name().and_then(|n| n.to_str()).unwrap_or("anon"), ip - m.range.start + m.offset)).unwrap_or_default();
-                    let size = |ip: u64| m.iter().find(|m| m.range.contains(&ip)).map(|m| (m.range.end - m.range.start) >> 20).unwrap_or(0);
-                    println!("TR {} by {} {:?} {:?} {:?} -> {} {}", place(sample.ip), place(access.instruction), access.rule, access.quality, access.kind, access.address.map(|a| place(a).split('+').next().unwrap_or("").to_owned()).unwrap_or("-".into()), access.address.map_or(0, size));
-                }
                 tally.add(access.quality, access.rule, access.instruction, access.stack_relative);
             }
         }

@@ -8,8 +8,8 @@
 //! Registers are numbered as instructions encode them (rax 0 to r15 15); a part of a register stands for the whole.
 
 use iced_x86::{
-    CodeSize, FlowControl, Instruction as Decoded, InstructionInfo, InstructionInfoFactory, InstructionInfoOptions,
-    Mnemonic, OpAccess, OpKind, Register, RflagsBits, UsedMemory,
+    CodeSize, ConditionCode, FlowControl, Instruction as Decoded, InstructionInfo, InstructionInfoFactory,
+    InstructionInfoOptions, Mnemonic, OpAccess, OpKind, Register, RflagsBits, UsedMemory,
 };
 
 use super::access::AccessKind;
@@ -381,7 +381,8 @@ fn effect(decoded: &Decoded) -> Effect {
         return Effect::None;
     }
     let Some(to) = general(target) else { return Effect::None };
-    if decoded.is_cmovcc() {
+    // Of all that have a condition, only conditional moves have such a target.
+    if decoded.condition_code() != ConditionCode::None {
         let from = if decoded.op1_kind() == OpKind::Register { general(decoded.op1_register()) } else { None };
         return from.map_or(Effect::None, |from| Effect::Choice { to, from, condition: condition(decoded), wide });
     }

@@ -12,9 +12,11 @@
 //!    A store is not waited for, it goes to a buffer; when stores that miss have filled that, the next store waits, and
 //!    if that is one to the stack frame, which never misses, the store before it is to blame.
 //! 4. If the address cannot be had from the registers because the access itself overwrote them, then from
-//!    what survived: either side of a conditional copy, if it points into a known object; the other register, likewise if it points into a known object; what can be read again from
-//!    memory; the loaded pointer, which is the next node of the structure that is being followed.
-//! 5. Failing all that, the sampled instruction itself, or the call or return that led to it.
+//!    what survived: either side of a conditional copy, or the other register, if that points into a known object;
+//!    what can be read again from memory; the loaded pointer, which is the next node of the structure that is being
+//!    followed.
+//! 5. Failing all that, the sampled instruction itself, unless it is a store and a load came before it; or the call or
+//!    return that led to it.
 
 use rustc_hash::FxHashMap;
 

@@ -195,6 +195,67 @@ fn a_detour_behind_the_function_is_no_loop() {
     assert_access(access, Rule::Predecessor, Quality::Exact, AccessKind::Load, 0x11_0000);
 }
 
+/// 0: xor eax, eax; 1: jmp test; 2: nop; 3 (step): add rcx, 1; 4: jmp test; 5 (test): test [rdi], rcx; 6: jne step;
+/// 7: pop rbp; 8: a tail jump; 9: ret
+fn padded_loop(leave: impl FnOnce(&mut CodeAssembler) -> Result<(), IcedError>) -> Snippet {
+    Snippet::of(|a| {
+        let (mut step, mut test) = (a.create_label(), a.create_label());
+        a.xor(eax, eax)?;
+        a.jmp(test)?;
+        a.nop()?;
+        a.set_label(&mut step)?;
+        a.add(rcx, 1)?;
+        a.jmp(test)?;
+        a.set_label(&mut test)?;
+        a.test(qword_ptr(rdi), rcx)?;
+        a.jne(step)?;
+        a.pop(rbp)?;
+        leave(a)?;
+        a.ret()
+    })
+}
+
+#[test]
+fn nothing_comes_out_of_padding() {
+    // Neither by a pointer that the linker filled in, nor by one in a table of methods.
+    let slot = |a: &mut CodeAssembler| a.jmp(qword_ptr(0x10_0000));
+    let method = |a: &mut CodeAssembler| a.jmp(qword_ptr(rbx + 24));
+    for mut code in [padded_loop(slot), padded_loop(method)] {
+        for at in [3, 4, 5] {
+            let access = code.sampled(at, &[(RDI, 0x10_0040), (RBX, 0x10_0080)]);
+            assert_access(access, Rule::Predecessor, Quality::Exact, AccessKind::Load, 0x10_0040);
+        }
+        // What the tail jump is followed by, only an unwinder can enter.
+        let access = code.sampled(9, &[(RDI, 0x10_0040), (RBX, 0x10_0080)]);
+        assert_ne!(access.rule, Rule::Predecessor, "{access:x?}");
+    }
+}
+
+#[test]
+fn a_function_that_does_not_return_is_not_come_back_from() {
+    let mut code = Snippet::of(|a| {
+        let (mut fine, mut panics, mut out) = (a.create_label(), a.create_label(), a.create_label());
+        a.mov(rax, qword_ptr(rdi))?; // 0
+        a.cmp(rax, rcx)?; // 1
+        a.jb(fine)?; // 2
+        a.call(panics)?; // 3
+        a.set_label(&mut fine)?;
+        a.add(rax, 1)?; // 4
+        a.cmp(rax, rdx)?; // 5
+        a.jae(out)?; // 6
+        a.ret()?; // 7
+        a.set_label(&mut panics)?;
+        a.ud2()?; // 8
+        a.set_label(&mut out)?;
+        a.call(panics) // 9
+    });
+    let access = code.sampled_with_flags(4, &[(RDI, 0x10_0000)], 1);
+    assert_access(access, Rule::Predecessor, Quality::Exact, AccessKind::Load, 0x10_0000);
+    // Not by a truncated piece of code, though.
+    code.bounds = false;
+    assert_eq!(code.sampled_with_flags(4, &[(RDI, 0x10_0000)], 1).rule, Rule::CallOrReturn);
+}
+
 #[test]
 fn a_pointer_chase_is_placed_at_the_next_node() {
     let mut code = Snippet::of(|a| {
@@ -230,6 +291,47 @@ fn a_load_over_its_own_base_is_computed_again_from_registers() {
     });
     let access = code.sampled(4, &[(RAX, 0xdead), (RBX, 0x10_3000), (RDX, 5)]);
     assert_access(access, Rule::Predecessor, Quality::Exact, AccessKind::Load, 0x10_3028);
+}
+
+/// 0: lea rdx, [rbx+rcx*8]; 1: cmp rsi, rcx; 2: cmovle rdx, rdi; 3: mov rdx, [rdx]; 4: add rcx, 1 or not;
+/// 5: mov [rbp+rax*8], rdx
+fn clamped(step: bool) -> Snippet {
+    Snippet::of(|a| {
+        a.lea(rdx, qword_ptr(rbx + rcx * 8))?;
+        a.cmp(rsi, rcx)?;
+        a.cmovle(rdx, rdi)?;
+        a.mov(rdx, qword_ptr(rdx))?;
+        if step { a.add(rcx, 1) } else { a.nop() }?;
+        a.mov(qword_ptr(rbp + rax * 8), rdx)
+    })
+}
+
+#[test]
+fn a_conditional_copy_went_where_the_flags_say() {
+    let registers = [(RDX, 7), (RBX, 0x10_0000), (RCX, 4), (RDI, 0x11_0000), (RBP, 0x12_0000)];
+    let access = clamped(false).sampled(5, &registers);
+    assert_access(access, Rule::Predecessor, Quality::Exact, AccessKind::Load, 0x10_0020);
+    let access = clamped(false).sampled_with_flags(5, &registers, ZERO_FLAG);
+    assert_access(access, Rule::Predecessor, Quality::Exact, AccessKind::Load, 0x11_0000);
+}
+
+#[test]
+fn and_where_the_flags_are_gone_to_a_known_object() {
+    let table = [(RDX, 7), (RBX, 0x10_0000), (RCX, 5), (RDI, 0x30_0000), (RBP, 0x12_0000)];
+    let access = clamped(true).sampled(5, &table);
+    assert_access(access, Rule::Predecessor, Quality::Approximate, AccessKind::Load, 0x10_0020);
+    let limit = [(RDX, 7), (RBX, 0x30_0000), (RCX, 5), (RDI, 0x11_0000), (RBP, 0x12_0000)];
+    let access = clamped(true).sampled(5, &limit);
+    assert_access(access, Rule::Predecessor, Quality::Approximate, AccessKind::Load, 0x11_0000);
+}
+
+#[test]
+fn a_store_is_not_blamed_for_a_load_that_cannot_be_placed() {
+    let neither = [(RDX, 7), (RBX, 0x30_0000), (RCX, 5), (RDI, 0x30_0000), (RBP, 0x12_0000)];
+    let mut code = clamped(true);
+    let access = code.sampled(5, &neither);
+    assert_eq!((access.address, access.kind, access.quality), (None, AccessKind::Load, Quality::None));
+    assert_eq!(access.instruction, code.addresses[3]);
 }
 
 /// As compiled without optimisation: base and index come from the frame, and the load overwrites both.
