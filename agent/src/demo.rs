@@ -57,21 +57,24 @@ pub(crate) fn run(arguments: &DemoArguments) -> Result<u8, Failure> {
     Ok(outcome.exit_status.unwrap_or(0))
 }
 
-/// How to read the table, with the numbers of this run.
+/// Objects with less than this share of the samples are not worth a sentence.
+const NOTABLE_SHARE: f64 = 0.05;
+
+/// How to read the table, with the numbers of this run: the notable object that gains most from each byte of fast memory.
 fn reading(summary: &tierscope_model::Summary) -> String {
-    let Some(top) = summary.objects.iter().min_by_key(|object| object.rank) else {
-        return "\nNo sample fell on any object: the run was too short.\n".into();
+    let notable = summary.objects.iter().filter(|object| object.share >= NOTABLE_SHARE && object.live_bytes_max > 0.0);
+    let Some(densest) = notable.max_by(|one, other| one.density().total_cmp(&other.density())) else {
+        return "\nNo object has a notable share of the samples: the run was too short.\n".into();
     };
     let bytes: f64 = summary.objects.iter().map(|object| object.live_bytes_max).sum();
-    let part = if bytes > 0.0 { top.live_bytes_max / bytes } else { 0.0 };
-    let (low, high) = (top.share_interval.low, top.share_interval.high);
+    let (low, high) = (densest.share_interval.low, densest.share_interval.high);
     format!(
         "\nHow to read it: a sample is a moment at which the program waited for memory. {:.0} % of them ({:.0}-{:.0} %)\n\
-         waited for {}, which is {:.0} % of the bytes: fast memory spent there buys most.\n",
-        top.share * 100.0,
+         waited for {}, which is {:.1} % of the bytes: fast memory spent there buys most.\n",
+        densest.share * 100.0,
         low * 100.0,
         high * 100.0,
-        tierscope_report::printable(&top.name),
-        part * 100.0,
+        tierscope_report::printable(&densest.name),
+        densest.live_bytes_max / bytes * 100.0,
     )
 }

@@ -330,6 +330,7 @@ fn run_command(props: &Props, command: &[OsString]) -> Result<Outcome, Failure> 
     let finished = outcome.and_then(|()| recorder.finish(ended));
     // The program goes on when only the recording is over; its end is still ours to report.
     let ended = wait_for_end(&mut launched, &signals);
+    recorder.close_session();
     finished.map(|mut outcome| {
         outcome.exit_status = Some(ended.as_status());
         outcome

@@ -174,6 +174,14 @@ impl<'p> Recorder<'p> {
         Ok(())
     }
 
+    /// Ends the session once the program has ended. The shim stays where programs that carry its path live on.
+    pub(super) fn close_session(&mut self) {
+        let carried_on = self.sources.iter().any(|source| super::is_running(source.pid));
+        if let Some(session) = self.session.take() {
+            session.close(carried_on);
+        }
+    }
+
     /// Goes on with another sampler, opened on the program while it runs.
     pub(super) fn attach_again(&mut self, sampler: Sampler) {
         self.sampler = sampler;
@@ -508,16 +516,12 @@ impl<'p> Recorder<'p> {
         }
         let due: Vec<_> = self.sequencer.release_all().collect();
         self.handle(due);
-        let running = self.processes.values().any(|process| process.ended_ns.is_none() && process.pid != self.root_pid);
         let mut processes = std::mem::take(&mut self.processes);
         if let Some(root) = processes.remove(&self.root_pid) {
             self.close(root, now, ended);
         }
         for (_, process) in processes {
             self.close(process, now, None);
-        }
-        if let Some(session) = self.session.take() {
-            session.close(running || ended.is_none());
         }
         let mut closed = std::mem::take(&mut self.closed);
         output::give_the_name_to_the_busiest(&mut closed, &self.base, self.root_pid);
