@@ -2,10 +2,12 @@
 //! means is worked out in [`crate::commands`].
 
 use crate::units::{parse_bytes, parse_duration};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
+use tierscope_model::summary::SortKey;
 
 /// Finds the few data objects of a program that deserve fast memory.
 #[derive(Debug, Parser)]
@@ -110,8 +112,8 @@ pub struct ReportArguments {
     #[arg(short = 'n', long, value_name = "N")]
     pub top: Option<usize>,
     /// Sort by this.
-    #[arg(short, long, value_enum, default_value_t = SortName::Share)]
-    pub sort: SortName,
+    #[arg(short, long, value_name = "KEY", value_parser = sort_keys(), default_value = SortKey::default().as_str())]
+    pub sort: SortKey,
     /// Write the report as one self-contained page to a file.
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
@@ -172,23 +174,9 @@ pub enum StackName {
     Caller,
 }
 
-/// Orders of a report.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum SortName {
-    /// Share of the samples.
-    Share,
-    /// Bytes live at peak.
-    Bytes,
-    /// Share per byte.
-    Density,
-    /// Number of allocations.
-    Allocations,
-    /// Loads.
-    Loads,
-    /// Stores.
-    Stores,
-    /// Name.
-    Name,
+/// The words [`SortKey`] knows, offered by help and completions.
+fn sort_keys() -> impl TypedValueParser<Value = SortKey> {
+    PossibleValuesParser::new(SortKey::ALL.map(SortKey::as_str)).try_map(|word| word.parse::<SortKey>())
 }
 
 fn parse_yes_no(text: &str) -> Result<bool, String> {

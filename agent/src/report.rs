@@ -1,6 +1,6 @@
 //! `tierscope report`: opens a profile, summarises it, shows it.
 
-use crate::cli::{ReportArguments, SortName};
+use crate::cli::ReportArguments;
 use crate::commands::{print, terminal_width};
 use crate::failure::Failure;
 use crate::record;
@@ -18,20 +18,6 @@ const TOP: usize = 20;
 /// Of so many objects the call stacks are shown.
 const STACKS: usize = 3;
 
-impl From<SortName> for SortKey {
-    fn from(name: SortName) -> SortKey {
-        match name {
-            SortName::Share => SortKey::Share,
-            SortName::Bytes => SortKey::Bytes,
-            SortName::Density => SortKey::Density,
-            SortName::Allocations => SortKey::Allocations,
-            SortName::Loads => SortKey::Loads,
-            SortName::Stores => SortKey::Stores,
-            SortName::Name => SortKey::Name,
-        }
-    }
-}
-
 pub(crate) fn run(arguments: &ReportArguments) -> Result<u8, Failure> {
     let mut remarks = Vec::new();
     let profile = open(&arguments.profile)?;
@@ -48,7 +34,7 @@ pub(crate) fn run(arguments: &ReportArguments) -> Result<u8, Failure> {
         profile
     };
     let tables = profile.tables();
-    let mut summary = summarise(profile.meta(), &tables, arguments.sort.into());
+    let mut summary = summarise(profile.meta(), &tables, arguments.sort);
     let mut warnings = profile.warnings();
     warnings.extend(remarks);
     if arguments.json
@@ -76,7 +62,7 @@ pub(crate) fn run(arguments: &ReportArguments) -> Result<u8, Failure> {
         return Ok(0);
     }
     let stacks = if arguments.verbose { top } else { STACKS.min(top) };
-    print(table(&report, top, stacks, arguments.sort.into()).as_bytes())?;
+    print(table(&report, top, stacks, arguments.sort).as_bytes())?;
     Ok(0)
 }
 

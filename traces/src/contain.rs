@@ -2,7 +2,7 @@
 //!
 //! polars reads untrusted bytes with a good many `unwrap`s. Accidents do not get that far: a part whose checksum does not
 //! match its name is never decoded. What is left are parts that other tools wrote, and forged ones. Every decoding runs
-//! in [`contained`], on the calling thread only (no thread pool, whose panics would surface elsewhere), and works on a
+//! in `contained`, on the calling thread only (no thread pool, whose panics would surface elsewhere), and works on a
 //! copy of the bytes in memory and on nothing that outlives it: a panic can leave no half-changed state behind, which is
 //! what makes `AssertUnwindSafe` true here.
 //!
