@@ -303,7 +303,7 @@ fn run_command(props: &Props, command: &[OsString]) -> Result<Outcome, Failure> 
     let prepared = open_sampler(Target::Launch { pid }, props).and_then(|(sampler, kind, because)| {
         let mut recorder = Recorder::new(props, sampler, kind, because, session)?;
         let words = command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
-        recorder.launch(pid, output, words, shim)?;
+        recorder.begin(pid, output, words, shim)?;
         Ok(recorder)
     });
     let mut recorder = match prepared {

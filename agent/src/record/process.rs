@@ -60,7 +60,6 @@ pub(super) struct Process {
     /// Distinct instructions that samples fell on: module and ELF address.
     pub(super) instructions: FxHashSet<(u32, u64)>,
     pub(super) has_shim: bool,
-    pub(super) execs: u32,
     pub(super) space: AddressSpace,
     pub(super) blocks: Blocks,
     stacks: FxHashMap<u32, Range<u64>>,
@@ -85,7 +84,6 @@ impl Process {
             objects: Objects::default(),
             instructions: FxHashSet::default(),
             has_shim: false,
-            execs: 0,
             space: AddressSpace::default(),
             blocks: Blocks::default(),
             stacks: FxHashMap::default(),
@@ -130,7 +128,6 @@ impl Process {
         self.stacks.clear();
         self.resolver = Resolver::new();
         self.has_shim = false;
-        self.execs += 1;
         self.name = name;
     }
 

@@ -56,6 +56,11 @@ struct Source {
     closed: bool,
 }
 
+/// The process of a pid, made from its maps if nobody announced it.
+fn process_of(processes: &mut BTreeMap<u32, Process>, pid: u32, time_ns: u64) -> &mut Process {
+    processes.entry(pid).or_insert_with(|| Process::new(pid, 0, time_ns))
+}
+
 /// A recording under way.
 pub(super) struct Recorder<'p> {
     props: &'p Props,
@@ -143,26 +148,7 @@ impl<'p> Recorder<'p> {
     }
 
     /// Begins the profile of a program that is about to start.
-    pub(super) fn launch(
-        &mut self,
-        pid: u32,
-        base: PathBuf,
-        command: Vec<String>,
-        shim: String,
-    ) -> Result<(), Failure> {
-        self.begin(pid, base, command, shim)
-    }
-
-    /// Begins the profile of a process that runs already.
-    pub(super) fn adopt(&mut self, pid: u32, base: PathBuf, command: Vec<String>, shim: String) -> Result<(), Failure> {
-        self.begin(pid, base, command, shim)?;
-        if let Some(process) = self.processes.get_mut(&pid) {
-            process.refresh(&mut self.binaries, self.started_ns);
-        }
-        Ok(())
-    }
-
-    fn begin(&mut self, pid: u32, base: PathBuf, command: Vec<String>, shim: String) -> Result<(), Failure> {
+    pub(super) fn begin(&mut self, pid: u32, base: PathBuf, command: Vec<String>, shim: String) -> Result<(), Failure> {
         self.root_pid = pid;
         self.template.program = Program { command, ..Program::default() };
         self.template.allocator.shim = shim;
@@ -171,6 +157,13 @@ impl<'p> Recorder<'p> {
         self.base = base;
         self.outputs.insert(pid, output);
         self.processes.insert(pid, process);
+        Ok(())
+    }
+
+    /// Begins the profile of a process that runs already.
+    pub(super) fn adopt(&mut self, pid: u32, base: PathBuf, command: Vec<String>, shim: String) -> Result<(), Failure> {
+        self.begin(pid, base, command, shim)?;
+        self.refresh(pid, self.started_ns);
         Ok(())
     }
 
@@ -280,8 +273,7 @@ impl<'p> Recorder<'p> {
             let time_ns = match &record {
                 Record::Sample(sample) => {
                     if sample.time_ns >= from_ns {
-                        let process = self.processes.entry(sample.pid);
-                        let process = process.or_insert_with(|| Process::new(sample.pid, 0, sample.time_ns));
+                        let process = process_of(&mut self.processes, sample.pid, sample.time_ns);
                         let access = process.resolve(&mut self.binaries, sample);
                         self.sequencer.push(sample.time_ns, Item::Sample(*sample, access));
                     }
@@ -312,8 +304,7 @@ impl<'p> Recorder<'p> {
                 Item::Sample(sample, access) => {
                     self.samples += 1;
                     let reach = 2 * self.props.mean_bytes;
-                    let process = self.processes.entry(sample.pid);
-                    let process = process.or_insert_with(|| Process::new(sample.pid, 0, time_ns));
+                    let process = process_of(&mut self.processes, sample.pid, time_ns);
                     process.sample(&mut self.binaries, &sample, &access, reach);
                 }
             }
@@ -324,7 +315,7 @@ impl<'p> Recorder<'p> {
         let (Some(source), Some(mapped)) = (self.sources.get(segment), self.segments.get(segment)) else { return };
         let pid = source.pid;
         let mean_bytes = mapped.mean_bytes();
-        let process = self.process(pid, time_ns);
+        let process = process_of(&mut self.processes, pid, time_ns);
         process.has_shim = true;
         process.mean_bytes = mean_bytes;
         if !inherited {
@@ -339,16 +330,10 @@ impl<'p> Recorder<'p> {
         }
     }
 
-    /// The process of a pid, made from its maps if nobody announced it.
-    fn process(&mut self, pid: u32, time_ns: u64) -> &mut Process {
-        self.processes.entry(pid).or_insert_with(|| Process::new(pid, 0, time_ns))
-    }
-
     fn perf(&mut self, record: Record) {
         match record {
             Record::Mmap(mapping) => {
-                let process = self.processes.entry(mapping.pid);
-                let process = process.or_insert_with(|| Process::new(mapping.pid, 0, mapping.time_ns));
+                let process = process_of(&mut self.processes, mapping.pid, mapping.time_ns);
                 let new = Mapping {
                     end: mapping.start.saturating_add(mapping.bytes),
                     file_offset: mapping.file_offset,
@@ -359,7 +344,7 @@ impl<'p> Recorder<'p> {
             }
             Record::Comm { time_ns, pid, tid, name, exec } => {
                 let name = String::from_utf8_lossy(&name).into_owned();
-                let process = self.process(pid, time_ns);
+                let process = process_of(&mut self.processes, pid, time_ns);
                 if exec {
                     process.exec(name, time_ns);
                 } else if tid == pid {
