@@ -403,17 +403,20 @@ mod tests {
             let consumer = Consumer::new(&header, &words).unwrap();
             let mut buffer = [0; MAX_EVENT_WORDS];
             let (mut consumed, mut last) = (0_u64, None);
-            loop {
-                let finished = writer.is_finished();
+            let mut drain = || {
                 while consumer.pop(&mut buffer).unwrap().is_some() {
                     assert!(last < Some(buffer[2]), "out of order");
                     last = Some(buffer[2]);
                     consumed += 1;
                 }
-                if finished {
-                    break consumed;
-                }
+            };
+            while !writer.is_finished() {
+                drain();
             }
+            // `is_finished` orders nothing: only the join makes the writer's last events ours to see.
+            writer.join().unwrap();
+            drain();
+            consumed
         });
         assert_eq!(attempts, consumed + header.losses().total());
     }
