@@ -15,10 +15,12 @@
 //! This crate is built by the build script of the `tierscope` program and embedded in it, cold, on every first build:
 //! it therefore has few and small dependencies.
 
-mod bc;
 mod command_line;
-mod graph;
+mod graphs;
+mod inference;
 mod memory;
+mod patterns;
+mod pipelines;
 mod random;
 mod registry;
 mod run;
@@ -30,7 +32,6 @@ use std::process::ExitCode;
 
 use command_line::{Request, parse};
 use run::Run;
-use workload::WORKLOADS;
 
 /// Exit status of a command line that makes no sense, and of a run that could not write what it was asked to.
 const USAGE: u8 = 2;
@@ -62,7 +63,10 @@ fn main() -> ExitCode {
 fn complain(message: &str, status: u8) -> ExitCode {
     eprintln!("tierscope-workloads: {message}");
     if status == USAGE {
-        eprintln!("Try 'tierscope-workloads --help'; 'tierscope-workloads list' names all {}.", WORKLOADS.len());
+        eprintln!(
+            "Try 'tierscope-workloads --help'; 'tierscope-workloads list' names all {}.",
+            workload::all().count()
+        );
     }
     ExitCode::from(status)
 }

@@ -1,4 +1,5 @@
-//! The table of workloads: one row per kernel, in the order in which they are listed.
+//! The table of workloads: one row per kernel, in the order in which they are listed. Each family of kernels has its own
+//! part of the table beside its code.
 
 use serde_json::{Map, Value};
 
@@ -22,25 +23,24 @@ pub(crate) struct Workload {
     pub(crate) run: fn(&Settings, &mut Run) -> Map<String, Value>,
 }
 
-/// Every workload.
-pub(crate) static WORKLOADS: &[Workload] = &[Workload {
-    name: "bc",
-    row: 7,
-    system: "ranking graph objects on Optane",
-    summary: "betweenness centrality (Brandes), one source per iteration",
-    iterations: 16,
-    run: crate::bc::run,
-}];
+/// Every workload, by family.
+static FAMILIES: &[&[Workload]] =
+    &[crate::graphs::WORKLOADS, crate::inference::WORKLOADS, crate::pipelines::WORKLOADS, crate::patterns::WORKLOADS];
+
+/// Every workload, in the order in which they are listed.
+pub(crate) fn all() -> impl Iterator<Item = &'static Workload> {
+    FAMILIES.iter().copied().flatten()
+}
 
 /// The workload of that name.
 pub(crate) fn find(name: &str) -> Option<&'static Workload> {
-    WORKLOADS.iter().find(|workload| workload.name == name)
+    all().find(|workload| workload.name == name)
 }
 
 /// The table, for people.
 pub(crate) fn list() -> String {
     let mut text = format!("{:<20} {:>3}  {:<34} {}\n", "NAME", "ROW", "SYSTEM", "WHAT IT RUNS");
-    for workload in WORKLOADS {
+    for workload in all() {
         text += &format!("{:<20} {:>3}  {:<34} {}\n", workload.name, workload.row, workload.system, workload.summary);
     }
     text
@@ -53,9 +53,9 @@ mod tests {
     #[test]
     fn names_are_unique_and_listed() {
         let list = list();
-        for (index, workload) in WORKLOADS.iter().enumerate() {
+        for (index, workload) in all().enumerate() {
             assert!(list.contains(workload.name));
-            assert!(WORKLOADS[index + 1..].iter().all(|other| other.name != workload.name));
+            assert!(all().skip(index + 1).all(|other| other.name != workload.name));
         }
     }
 }

@@ -19,8 +19,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use serde_json::{Map, Value, json};
 
+use super::graph::Graph;
 use crate::command_line::{Scale, Settings};
-use crate::graph::Graph;
 use crate::registry::Registry;
 use crate::run::Run;
 use crate::shared::{on_threads, view};

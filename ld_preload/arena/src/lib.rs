@@ -1,0 +1,1 @@
+//! Allocators over the memory of tiers, for use inside the shim.

@@ -1,0 +1,1 @@
+//! Objects, tiers and a budget in; a placement, and the curve of all budgets, out.
