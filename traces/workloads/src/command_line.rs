@@ -12,7 +12,7 @@ use crate::workload::{Workload, find};
 pub(crate) enum Scale {
     /// About 10 MiB and a second: for tests.
     Tiny,
-    /// A few hundred MiB and 10 to 20 seconds on one thread: several times any last-level cache.
+    /// A few hundred MiB and 5 to 20 seconds on one thread: several times any last-level cache.
     Small,
     /// About 1 GiB.
     Medium,
@@ -65,6 +65,8 @@ pub(crate) struct Settings {
     pub(crate) threads: u32,
     pub(crate) seed: u64,
     pub(crate) objects: Option<PathBuf>,
+    /// Where generated graphs are kept; nowhere if `None`.
+    pub(crate) cache: Option<PathBuf>,
 }
 
 /// What the user wants.
@@ -87,6 +89,7 @@ fn read(mut parser: Parser) -> Result<Request, lexopt::Error> {
     let mut workload = None;
     let (mut scale, mut graph) = (Scale::Small, GraphKind::Kronecker);
     let (mut iterations, mut threads, mut seed, mut objects) = (None, 1, 1, None);
+    let mut cache = default_cache(std::env::var_os("XDG_CACHE_HOME"), std::env::var_os("HOME"));
     while let Some(argument) = parser.next()? {
         match argument {
             Arg::Short('h') | Arg::Long("help") => return Ok(Request::Help),
@@ -104,12 +107,21 @@ fn read(mut parser: Parser) -> Result<Request, lexopt::Error> {
             Arg::Long("threads") => threads = positive(parser.value()?, "--threads", MAX_THREADS)?,
             Arg::Long("seed") => seed = parser.value()?.parse()?,
             Arg::Long("objects") => objects = Some(PathBuf::from(parser.value()?)),
+            Arg::Long("cache") => cache = Some(PathBuf::from(parser.value()?)),
+            Arg::Long("no-cache") => cache = None,
             other => return Err(other.unexpected()),
         }
     }
     let workload = workload.ok_or("no workload named")?;
     let iterations = iterations.unwrap_or(workload.iterations);
-    Ok(Request::Run(Settings { workload, scale, graph, iterations, threads, seed, objects }))
+    Ok(Request::Run(Settings { workload, scale, graph, iterations, threads, seed, objects, cache }))
+}
+
+/// Where graphs are kept unless told otherwise: the XDG base directory for caches, which must be absolute to count.
+fn default_cache(cache_home: Option<OsString>, home: Option<OsString>) -> Option<PathBuf> {
+    let absolute = |path: OsString| Some(PathBuf::from(path)).filter(|path| path.is_absolute());
+    let base = cache_home.and_then(absolute).or_else(|| Some(home.and_then(absolute)?.join(".cache")))?;
+    Some(base.join("tierscope/graphs"))
 }
 
 fn positive(value: OsString, option: &str, at_most: u32) -> Result<u32, lexopt::Error> {
@@ -136,7 +148,7 @@ Usage: tierscope-workloads NAME [OPTIONS]
        tierscope-workloads list
 
 Options:
-  --scale SCALE      tiny (10 MiB, a second), small (hundreds of MiB, 10 to 20 s), medium (1 GiB) or
+  --scale SCALE      tiny (10 MiB, a second), small (hundreds of MiB, 5 to 20 s), medium (1 GiB) or
                      large (several GiB) [default: small]
   --graph GRAPH      kron (skewed) or urand (uniform), for graph kernels [default: kron]
   --iterations N     how often the kernel runs [default: as listed per workload]
@@ -144,6 +156,9 @@ Options:
   --seed N           seed of the generated data [default: 1]
   --objects FILE     write where each data object lay, one JSON line each:
                      name, address, bytes, allocated_ns, freed_ns (CLOCK_MONOTONIC; null: never freed)
+  --cache DIR        where generated graphs are kept, about 0.13 GiB at small and 4 GiB at large
+                     [default: ${XDG_CACHE_HOME:-~/.cache}/tierscope/graphs]
+  --no-cache         generate the graph anew and keep nothing
   -h, --help         this text
 
 The result is one line of JSON on stdout: seconds per phase, bytes of each object's
@@ -173,10 +188,23 @@ mod tests {
     #[test]
     fn options_are_read_in_any_order_and_spelling() {
         let settings =
-            settings("--scale=tiny --seed 9 bc --threads 2 --iterations=3 --graph urand --objects o").unwrap();
+            settings("--scale=tiny --seed 9 bc --threads 2 --iterations=3 --graph urand --objects o --cache c")
+                .unwrap();
         assert_eq!((settings.scale, settings.graph, settings.seed), (Scale::Tiny, GraphKind::Uniform, 9));
         assert_eq!((settings.threads, settings.iterations), (2, 3));
-        assert_eq!(settings.objects, Some(PathBuf::from("o")));
+        assert_eq!((settings.objects, settings.cache), (Some(PathBuf::from("o")), Some(PathBuf::from("c"))));
+    }
+
+    #[test]
+    fn graphs_are_kept_in_the_directory_for_caches_or_nowhere() {
+        let at = |cache_home: Option<&str>, home: Option<&str>| {
+            default_cache(cache_home.map(Into::into), home.map(Into::into))
+        };
+        assert_eq!(at(Some("/x"), Some("/home/u")), Some("/x/tierscope/graphs".into()));
+        assert_eq!(at(None, Some("/home/u")), Some("/home/u/.cache/tierscope/graphs".into()));
+        assert_eq!(at(Some("relative"), Some("/home/u")), Some("/home/u/.cache/tierscope/graphs".into()));
+        assert_eq!((at(None, None), at(Some(""), Some(""))), (None, None));
+        assert_eq!(settings("bc --no-cache").unwrap().cache, None);
     }
 
     #[test]

@@ -9,12 +9,14 @@
 //! * Each logical object is allocated in a function of its own, named after it and never inlined, so that a call stack
 //!   names the object. [`registry::Registry`] notes where it lay and when; `--objects FILE` writes that down, and
 //!   attribution can be checked against it.
-//! * [`run::Run`] announces phases to the profiler, and times them.
+//! * [`run::Run`] announces phases to the profiler, and times them. What is made ready beforehand is in phases of its
+//!   own (`generate`, `load`, `build`); the steady state is the phase `kernel`.
 //! * Same seed, same result, whatever the number of threads.
 //!
 //! This crate is built by the build script of the `tierscope` program and embedded in it, cold, on every first build:
 //! it therefore has few and small dependencies.
 
+mod checksum;
 mod command_line;
 mod graphs;
 mod inference;

@@ -77,6 +77,28 @@ impl Pieces {
     }
 }
 
+/// The pieces of `range` that fall to `thread` when threads take turns: every so manieth. Where threads meet at barriers,
+/// this needs no counter to be set back.
+pub(crate) fn turns(
+    range: Range<usize>,
+    piece: usize,
+    thread: u32,
+    threads: u32,
+) -> impl Iterator<Item = Range<usize>> {
+    let first = range.start + thread as usize * piece;
+    (first..range.end).step_by(threads as usize * piece).map(move |start| start..range.end.min(start + piece))
+}
+
+/// Calls `work` with every piece of `range`, on that many threads.
+pub(crate) fn for_each_piece(range: Range<usize>, piece: usize, threads: u32, work: impl Fn(Range<usize>) + Sync) {
+    let pieces = Pieces::new(range, piece);
+    on_threads(threads, |_| {
+        while let Some(piece) = pieces.take() {
+            work(piece);
+        }
+    });
+}
+
 /// Runs `work` on that many threads at once, which it tells their numbers from 0; the caller's is 0.
 pub(crate) fn on_threads(threads: u32, work: impl Fn(u32) + Sync) {
     std::thread::scope(|scope| {
@@ -97,6 +119,13 @@ mod tests {
         let mut numbers = vec![1.5f64, 2.5];
         view(&mut numbers)[1].store(7f64.to_bits(), Relaxed);
         assert_eq!(numbers, [1.5, 7.0]);
+    }
+
+    #[test]
+    fn turns_cover_the_range_once() {
+        let mut covered: Vec<usize> = (0..3).flat_map(|thread| turns(5..1000, 7, thread, 3)).flatten().collect();
+        covered.sort_unstable();
+        assert!(covered.into_iter().eq(5..1000));
     }
 
     #[test]

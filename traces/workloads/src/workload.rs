@@ -11,13 +11,13 @@ use crate::run::Run;
 pub(crate) struct Workload {
     /// What it is called on the command line.
     pub(crate) name: &'static str,
-    /// Row of the table of systems (`LITERATURE.md`) it stands for.
+    /// Row of the table of systems (`LITERATURE.md`) it stands for; 0 where it stands for none.
     pub(crate) row: u32,
     /// The system of that row, in a few words.
     pub(crate) system: &'static str,
     /// What it computes, in one line.
     pub(crate) summary: &'static str,
-    /// `--iterations` when none is given: enough at `small` for 10 to 20 seconds on one thread.
+    /// `--iterations` when none is given: enough at `small` for 5 to 20 seconds on one thread.
     pub(crate) iterations: u32,
     /// Runs it; what it returns is put into the result.
     pub(crate) run: fn(&Settings, &mut Run) -> Map<String, Value>,
@@ -37,11 +37,15 @@ pub(crate) fn find(name: &str) -> Option<&'static Workload> {
     all().find(|workload| workload.name == name)
 }
 
-/// The table, for people.
+/// The table: a line of headings, then one line per workload with its name, its row (`-` for none), the system it
+/// stands for and what it runs. Columns are apart by two blanks at least, and names hold none.
 pub(crate) fn list() -> String {
-    let mut text = format!("{:<20} {:>3}  {:<34} {}\n", "NAME", "ROW", "SYSTEM", "WHAT IT RUNS");
-    for workload in all() {
-        text += &format!("{:<20} {:>3}  {:<34} {}\n", workload.name, workload.row, workload.system, workload.summary);
+    let line =
+        |name: &str, row: &str, system: &str, summary: &str| format!("{name:<18}  {row:>3}  {system:<44}  {summary}\n");
+    let mut text = line("NAME", "ROW", "SYSTEM", "WHAT IT RUNS");
+    for Workload { name, row, system, summary, .. } in all() {
+        let row = if *row == 0 { "-".to_owned() } else { row.to_string() };
+        text += &line(name, &row, system, summary);
     }
     text
 }
@@ -56,6 +60,15 @@ mod tests {
         for (index, workload) in all().enumerate() {
             assert!(list.contains(workload.name));
             assert!(all().skip(index + 1).all(|other| other.name != workload.name));
+        }
+    }
+
+    #[test]
+    fn the_list_has_four_columns_two_blanks_apart() {
+        for (line, workload) in list().lines().skip(1).zip(all()) {
+            let columns: Vec<_> = line.split("  ").map(str::trim).filter(|column| !column.is_empty()).collect();
+            let row = if workload.row == 0 { "-".to_owned() } else { workload.row.to_string() };
+            assert_eq!(columns, [workload.name, &row, workload.system, workload.summary]);
         }
     }
 }

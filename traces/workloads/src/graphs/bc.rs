@@ -6,8 +6,8 @@
 //!
 //! Kept: the graph in compressed rows, which are read in the order of the frontier (random rows, sequential inside a
 //! row); random reads and writes of `depths` and `path_counts`, one per edge; random reads of `deltas`; `depths` and
-//! `deltas` allocated anew for every source, as the benchmark does, so that one site has many lifetimes. Left out: reading
-//! graphs from files, and the benchmark's NUMA interleaving.
+//! `deltas` allocated anew for every source, as the benchmark does, so that one site has many lifetimes. Left out: the
+//! benchmark's NUMA interleaving.
 //!
 //! The result is the same with any number of threads. Path counts are whole numbers in floating point, exact below
 //! 2^53, so that the order in which they are added does not matter; every other sum is taken by one thread, along one
@@ -20,10 +20,11 @@ use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use serde_json::{Map, Value, json};
 
 use super::graph::Graph;
-use crate::command_line::{Scale, Settings};
+use crate::command_line::Settings;
 use crate::registry::Registry;
 use crate::run::Run;
-use crate::shared::{on_threads, view};
+use crate::shared::{on_threads, turns, view};
+use crate::{checksum, graphs};
 
 /// A vertex not reached yet.
 const UNREACHED: u32 = u32::MAX;
@@ -36,22 +37,11 @@ const BUFFER: usize = 1024;
 
 /// Runs the workload.
 pub(crate) fn run(settings: &Settings, run: &mut Run) -> Map<String, Value> {
-    let bits = match settings.scale {
-        Scale::Tiny => 16,
-        Scale::Small => 20,
-        Scale::Medium => 22,
-        Scale::Large => 25,
-    };
     let threads = run.threads();
-    let graph =
-        run.phase(c"generate", |run| Graph::generate(settings.graph, bits, settings.seed, threads, &mut run.registry));
+    let graph = graphs::obtain(settings, run);
     let sources: Vec<u32> = graph.sources(settings.seed).take(settings.iterations as usize).collect();
     let scores = run.phase(c"kernel", |run| betweenness(&graph, &sources, threads, &mut run.registry));
-    let mut result = Map::new();
-    result.insert("graph".into(), json!(settings.graph.name()));
-    result.insert("vertices".into(), json!(graph.vertices()));
-    result.insert("edges".into(), json!(graph.neighbours.len() / 2));
-    result.insert("checksum".into(), json!(format!("{:016x}", checksum(&scores))));
+    let mut result = graphs::result(settings, &graph, checksum(&scores));
     result.insert("largest_score".into(), json!(scores.iter().copied().fold(0.0, f32::max)));
     result
 }
@@ -176,10 +166,9 @@ impl Search<'_> {
         });
     }
 
-    /// The pieces of a level that fall to one thread: every so manieth.
+    /// The pieces of a level that fall to one thread.
     fn pieces(&self, level: Range<usize>, thread: u32) -> impl Iterator<Item = Range<usize>> {
-        let first = level.start + thread as usize * PIECE;
-        (first..level.end).step_by(self.threads * PIECE).map(move |start| start..level.end.min(start + PIECE))
+        turns(level, PIECE, thread, self.threads as u32)
     }
 
     /// Follows the edges of a piece of a level, to `depth` if they lead to new vertices.
@@ -292,11 +281,9 @@ fn store(cell: &AtomicU32, number: f32) {
     cell.store(number.to_bits(), Relaxed);
 }
 
-/// FNV-1a over the bits of the scores.
-fn checksum(scores: &[f32]) -> u64 {
-    scores.iter().fold(0xcbf2_9ce4_8422_2325, |hash, score| {
-        (hash ^ u64::from(score.to_bits())).wrapping_mul(0x0000_0100_0000_01b3)
-    })
+/// Of the bits of the scores.
+fn checksum(scores: &[f32]) -> String {
+    checksum::of(scores.iter().map(|score| u64::from(score.to_bits())))
 }
 
 #[cfg(test)]

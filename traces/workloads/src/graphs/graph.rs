@@ -112,6 +112,16 @@ impl Graph {
         self.offsets[v as usize] as usize..self.offsets[v as usize + 1] as usize
     }
 
+    /// Whether the arrays are rows of a graph: each row ends where the next begins, the last with the array, and
+    /// neighbours are vertices.
+    pub(crate) fn is_sound(&self) -> bool {
+        let vertices = self.vertices() as u64;
+        self.offsets.first() == Some(&0)
+            && self.offsets.is_sorted()
+            && self.offsets.last() == Some(&(self.neighbours.len() as u64))
+            && self.neighbours.iter().all(|&neighbour| u64::from(neighbour) < vertices)
+    }
+
     /// Vertices with neighbours, by chance; the same for the same seed. Empty where no vertex has any.
     pub(crate) fn sources(&self, seed: u64) -> impl Iterator<Item = u32> {
         let seed = random::derive(seed, 0x736f_7572_6365);
@@ -122,12 +132,12 @@ impl Graph {
 }
 
 #[inline(never)]
-fn allocate_offsets(registry: &mut Registry, length: usize) -> Vec<u64> {
+pub(super) fn allocate_offsets(registry: &mut Registry, length: usize) -> Vec<u64> {
     registry.add("offsets", vec![0; length])
 }
 
 #[inline(never)]
-fn allocate_neighbours(registry: &mut Registry, length: usize) -> Vec<u32> {
+pub(super) fn allocate_neighbours(registry: &mut Registry, length: usize) -> Vec<u32> {
     registry.add("neighbours", vec![0; length])
 }
 
