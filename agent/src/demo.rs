@@ -30,7 +30,9 @@ pub(crate) fn run(arguments: &DemoArguments) -> Result<u8, Failure> {
         .open(&program)
         .and_then(|mut file| std::io::Write::write_all(&mut file, embedded::WORKLOADS))
         .map_err(|error| Failure::cannot(format!("cannot extract the workload: {error}")))?;
-    let command = [program.as_os_str(), "bc".as_ref(), "--scale".as_ref(), arguments.scale.as_ref()];
+    // A demo leaves nothing behind but its profile: no graph in the user's cache.
+    let command =
+        [program.as_os_str(), "bc".as_ref(), "--no-cache".as_ref(), "--scale".as_ref(), arguments.scale.as_ref()];
     eprintln!(
         "tierscope: recording betweenness centrality on a Kronecker graph (scale {}); its result follows",
         arguments.scale

@@ -60,7 +60,7 @@ fn stacks(tables: &Tables) -> impl Fn(u32) -> String {
 fn expect_right(scale: &str, threads: &str, iterations: &str) {
     let program = Program::new(&[env!("TIERSCOPE_WORKLOADS"), "bc"]);
     let side_file = program.directory.path().join("objects.jsonl");
-    let options = ["--scale", scale, "--threads", threads, "--iterations", iterations, "--objects"];
+    let options = ["--no-cache", "--scale", scale, "--threads", threads, "--iterations", iterations, "--objects"];
     let program = program.arguments(&options).arguments(&[&side_file]);
     program.record(&["-r", "2000"]).expect(0);
     let report = Report::of(&program.profile());
@@ -114,7 +114,7 @@ fn samples_of_two_threads_are_on_the_objects_that_the_workload_says() {
 /// latter two. The queue and the offsets are touched once per vertex, sixteen times and more below.
 #[test]
 fn the_demo_workload_ranks_as_published() {
-    let line = [env!("TIERSCOPE_WORKLOADS"), "bc", "--scale", "small", "--iterations", "4"];
+    let line = [env!("TIERSCOPE_WORKLOADS"), "bc", "--no-cache", "--scale", "small", "--iterations", "4"];
     let program = Program::new(&line);
     program.record(&["--delay", "1s"]).expect(0);
     let report = Report::of(&program.profile());

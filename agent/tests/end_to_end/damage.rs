@@ -10,7 +10,7 @@ use crate::profile::{Report, json};
 
 /// A small profile with every table, and room for its copies.
 fn recorded() -> Program {
-    let line = [env!("TIERSCOPE_WORKLOADS"), "bc", "--scale", "tiny", "--iterations", "40"];
+    let line = [env!("TIERSCOPE_WORKLOADS"), "bc", "--no-cache", "--scale", "tiny", "--iterations", "40"];
     let program = Program::new(&line);
     program.record(&["-r", "2000"]).expect(0);
     program
