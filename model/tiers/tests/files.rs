@@ -1,5 +1,7 @@
 //! Tier files: what is read, what is refused and with which words, and that nothing is lost in writing.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
