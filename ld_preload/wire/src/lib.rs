@@ -11,6 +11,7 @@
 //! * [`event`]: the events, encoded in whole 64-bit words.
 //! * [`stacks`]: an append-only table of interned call stacks; an event carries a 32-bit id.
 //! * [`options`]: the environment variables by which the agent configures the shim.
+//! * [`policy`]: the table of what to place where, and the counts of what came of it.
 //!
 //! # Trust
 //!
@@ -20,7 +21,8 @@
 //!
 //! # Non-goals
 //!
-//! No allocation, no system calls, no knowledge of how either side obtained its mapping.
+//! No allocation (but in writing a policy table, feature `encode`), no system calls, no knowledge of how either side
+//! obtained its mapping.
 
 #![no_std]
 #![cfg_attr(not(test), warn(clippy::indexing_slicing))]
@@ -31,6 +33,7 @@ extern crate std;
 pub mod event;
 pub mod hello;
 pub mod options;
+pub mod policy;
 pub mod ring;
 pub mod segment;
 pub mod stacks;
