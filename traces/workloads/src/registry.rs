@@ -48,6 +48,12 @@ impl Registry {
         drop(data);
     }
 
+    /// Takes over what another registry has noted: that of a thread which made blocks of its own.
+    pub(crate) fn merge(&mut self, other: Registry) {
+        self.blocks.extend(other.blocks);
+        self.blocks.sort_by_key(|block| block.allocated_ns);
+    }
+
     /// Every block so far.
     pub(crate) fn blocks(&self) -> &[Block] {
         &self.blocks
@@ -87,6 +93,15 @@ mod tests {
         let [block] = registry.blocks() else { panic!("one block") };
         assert_eq!((block.name, block.address, block.bytes), ("scores", address, 800));
         assert!(block.freed_ns.unwrap() >= block.allocated_ns);
+    }
+
+    #[test]
+    fn what_is_merged_keeps_the_order_of_allocation() {
+        let (mut one, mut other) = (Registry::default(), Registry::default());
+        let blocks = [one.add("first", vec![0u8; 10]), other.add("second", vec![0; 10]), one.add("third", vec![0; 10])];
+        one.merge(other);
+        assert_eq!(one.blocks().iter().map(|block| block.name).collect::<Vec<_>>(), ["first", "second", "third"]);
+        drop(blocks);
     }
 
     #[test]

@@ -4,10 +4,13 @@
 //! edges: 8 MiB, 130 MiB, 0.5 GiB or 4 GiB of rows.
 
 mod bc;
+mod bfs;
 mod cache;
 mod cc;
 mod graph;
 mod pr;
+mod sssp;
+mod tc;
 
 use serde_json::{Map, Value, json};
 
@@ -20,8 +23,11 @@ use graph::Graph;
 /// The kernels of this family.
 pub(crate) static WORKLOADS: &[Workload] = &[
     kernel("bc", "betweenness centrality (Brandes), one source per iteration", 16, bc::run),
+    kernel("bfs", "breadth-first search (direction-optimising), one source per iteration", 200, bfs::run),
     kernel("cc", "connected components (Afforest), all anew in each iteration", 200, cc::run),
     kernel("pr", "PageRank (pull), one step per iteration", 100, pr::run),
+    kernel("sssp", "shortest paths (delta-stepping), one source per iteration", 16, sssp::run),
+    kernel("tc", "triangle counting (ordered by degree), all anew in each iteration", 1, tc::run),
 ];
 
 /// A row of the table of workloads.
