@@ -1,0 +1,350 @@
+// Eight objects, one for each way of getting memory, each used in a pattern of its own and allocated in a function of its own.
+//
+//   object     made by             pattern
+//   ring       malloc              dependent walk in random order: each load waits for the one before
+//   table      calloc              independent reads in random order
+//   log        realloc, doubling   written once while it grows, then read in order, seldom
+//   stream     aligned_alloc       read and written in order
+//   buckets    new[]               hash look-ups: a read, and often one more beside it
+//   window     mmap                read and written in order, a tenth as often
+//   matrix     global              reads with a long stride
+//   nodes      malloc(48) and new  small blocks in a list, half made by each, walked in an order of their own
+//
+// Every object has --mebibytes MiB, but the nodes, which are --nodes-count blocks. A round does a fixed amount of work on each
+// object in turn; there are as many rounds as --rounds says or as fit in --seconds. The pauses before and after allow what
+// runs beside it (a migration) to be watched.
+//
+// usage: objects [--mebibytes N] [--nodes-count N] [--rounds N] [--seconds S] [--idle S] [--only OBJECT,...]
+//                [--side FILE] [--nodes FILE]
+//   --idle S      sleep so long after the last round, before the pages are looked for
+//   --only LIST   work on these alone; all are made
+//   --side FILE   before the first round: JSON lines of object, address and bytes of each extent (nodes: first and last block)
+//   --nodes FILE  at the end: JSON lines of object, bytes, pages, and pages on each node as move_pages finds them
+//
+// To standard output, one line an object ("ring 0.123456 s") and one of the total. --mebibytes is at most 64, the matrix's size.
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+namespace {
+
+constexpr std::size_t kMebibyte = 1u << 20;
+constexpr std::size_t kMost = 64 * kMebibyte;
+
+struct Node {
+    Node *next;
+    std::uint64_t value;
+    std::uint64_t padding[4];
+};
+static_assert(sizeof(Node) == 48);
+
+} // namespace
+
+// Not in the anonymous namespace: its symbol is what a policy names.
+alignas(4096) std::uint64_t matrix[kMost / sizeof(std::uint64_t)];
+
+namespace {
+
+[[noreturn]] void fail(const char *what) {
+    std::fprintf(stderr, "objects: %s: %s\n", what, std::strerror(errno));
+    std::exit(2);
+}
+
+template <typename T> T *made(void *memory) {
+    if (!memory || memory == MAP_FAILED)
+        fail("no memory");
+    return static_cast<T *>(memory);
+}
+
+[[gnu::noinline]] std::uint32_t *allocate_ring(std::size_t bytes) { return made<std::uint32_t>(std::malloc(bytes)); }
+
+[[gnu::noinline]] std::uint64_t *allocate_table(std::size_t bytes) { return made<std::uint64_t>(std::calloc(bytes / 8, 8)); }
+
+// Begins with 64 KiB and doubles, writing what is new each time, so that what is copied is real.
+[[gnu::noinline]] std::uint64_t *grow_log(std::size_t bytes) {
+    std::uint64_t *log = nullptr;
+    std::size_t written = 0;
+    for (std::size_t size = 1u << 16;; size = size * 2 < bytes ? size * 2 : bytes) {
+        log = made<std::uint64_t>(std::realloc(log, size));
+        for (; written < size / 8; written++)
+            log[written] = written;
+        if (size == bytes)
+            return log;
+    }
+}
+
+[[gnu::noinline]] double *allocate_stream(std::size_t bytes) { return made<double>(std::aligned_alloc(4096, bytes)); }
+
+// The empty assembly keeps the call from becoming a jump, which would leave this function out of the stack.
+[[gnu::noinline]] std::uint64_t *allocate_buckets(std::size_t bytes) {
+    auto *buckets = new std::uint64_t[bytes / 8];
+    asm volatile("" : "+r"(buckets));
+    return buckets;
+}
+
+[[gnu::noinline]] std::uint64_t *map_window(std::size_t bytes) {
+    return made<std::uint64_t>(mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+}
+
+[[gnu::noinline]] Node *malloc_node() { return made<Node>(std::malloc(sizeof(Node))); }
+
+[[gnu::noinline]] Node *new_node() {
+    auto *node = new Node;
+    asm volatile("" : "+r"(node));
+    return node;
+}
+
+// x -> 5x + 3 modulo a power of two has a full period (Knuth's conditions hold), and an odd factor takes away its order.
+std::uint64_t scattered(std::uint64_t at, std::uint64_t cells) { return (at * 2654435769u) & (cells - 1); }
+std::uint64_t successor(std::uint64_t at, std::uint64_t cells) { return (at * 5 + 3) & (cells - 1); }
+
+std::uint64_t hash(std::uint64_t key) { return (key ^ (key >> 29)) * 0xbf58476d1ce4e5b9u; }
+
+// Largest power of two not above.
+std::size_t floor_power(std::size_t number) {
+    std::size_t power = 1;
+    while (power * 2 <= number)
+        power *= 2;
+    return power;
+}
+
+struct Extent {
+    const void *address;
+    std::size_t bytes;
+};
+
+struct Objects {
+    std::size_t bytes;
+    std::uint32_t *ring;
+    std::uint64_t *table, *log;
+    double *stream;
+    std::uint64_t *buckets, *window;
+    std::vector<Node *> nodes;
+    Node *head = nullptr;
+
+    Objects(std::size_t bytes, std::size_t count) : bytes(bytes) {
+        ring = allocate_ring(bytes);
+        std::size_t cells = floor_power(bytes / sizeof *ring);
+        // What is beyond the last power of two is touched, so that every page is there, and points into the ring.
+        std::memset(ring, 0, bytes);
+        for (std::size_t i = 0, at = 0; i < cells; i++, at = successor(at, cells))
+            ring[scattered(at, cells)] = static_cast<std::uint32_t>(scattered(successor(at, cells), cells));
+        table = allocate_table(bytes);
+        log = grow_log(bytes);
+        stream = allocate_stream(bytes);
+        buckets = allocate_buckets(bytes);
+        window = map_window(bytes);
+        for (std::size_t i = 0; i < bytes / 8; i++) {
+            table[i] = i;
+            stream[i] = 1.0;
+            buckets[i] = hash(i);
+            window[i] = i;
+            matrix[i] = i;
+        }
+        nodes.reserve(count);
+        for (std::size_t i = 0; i < count; i++) {
+            nodes.push_back(i % 2 ? new_node() : malloc_node());
+            nodes.back()->value = i;
+        }
+        std::size_t linked = floor_power(count);
+        for (std::size_t i = 0, at = 0; i < linked && count; i++, at = successor(at, linked))
+            nodes[scattered(at, linked)]->next = nodes[scattered(successor(at, linked), linked)];
+        for (std::size_t i = linked; i < count; i++)
+            nodes[i]->next = nullptr;
+        head = count ? nodes[0] : nullptr;
+    }
+
+    std::map<std::string, std::vector<Extent>> extents() const {
+        std::map<std::string, std::vector<Extent>> all = {
+            {"ring", {{ring, bytes}}},       {"table", {{table, bytes}}},   {"log", {{log, bytes}}},
+            {"stream", {{stream, bytes}}},   {"buckets", {{buckets, bytes}}}, {"window", {{window, bytes}}},
+            {"matrix", {{matrix, bytes}}},
+        };
+        for (const Node *node : nodes)
+            all["nodes"].push_back({node, sizeof *node});
+        return all;
+    }
+};
+
+// One round's work on one object; what it returns depends on all of it, so that nothing can be left out.
+std::uint64_t work(const std::string &name, Objects &objects, std::uint64_t round) {
+    const std::size_t words = objects.bytes / 8;
+    std::uint64_t sum = 0;
+    if (name == "ring") {
+        static std::uint32_t at;
+        for (int i = 0; i < 200'000; i++)
+            at = objects.ring[at];
+        sum = at;
+    } else if (name == "table") {
+        for (std::uint64_t i = 0; i < 200'000; i++)
+            sum += objects.table[hash(round * 200'000 + i) % words];
+    } else if (name == "log") {
+        for (std::size_t i = round % 64; i < words; i += 64)
+            sum += objects.log[i];
+    } else if (name == "stream") {
+        for (std::size_t i = 0; i < words / 4; i++)
+            objects.stream[i + words / 4 * (round % 4)] *= 0.5;
+        sum = static_cast<std::uint64_t>(objects.stream[words / 2]);
+    } else if (name == "buckets") {
+        for (std::uint64_t i = 0; i < 100'000; i++) {
+            std::uint64_t key = hash(round * 100'000 + i), at = key % words;
+            sum += objects.buckets[at];
+            // Half the look-ups find the key one further.
+            if (objects.buckets[at] & 1)
+                sum += objects.buckets[at + 1 < words ? at + 1 : 0];
+        }
+    } else if (name == "window") {
+        for (std::size_t i = 0; i < words / 40; i++)
+            sum += objects.window[i + words / 40 * (round % 40)]++;
+    } else if (name == "matrix") {
+        for (std::size_t column = round % 512; column < words; column += 512)
+            sum += matrix[column];
+    } else if (name == "nodes") {
+        Node *at = objects.head;
+        for (int i = 0; i < 50'000 && at; i++) {
+            sum += at->value;
+            at = at->next;
+        }
+        objects.head = at;
+    }
+    return sum;
+}
+
+// How many of the pages of an object are on each node; errors of single pages under their negative number.
+std::map<int, std::size_t> pages_by_node(const std::vector<Extent> &extents) {
+    const auto page = static_cast<std::uintptr_t>(sysconf(_SC_PAGESIZE));
+    std::vector<void *> addresses;
+    for (const Extent &extent : extents) {
+        auto first = reinterpret_cast<std::uintptr_t>(extent.address);
+        for (std::uintptr_t at = first & ~(page - 1); at < first + extent.bytes; at += page)
+            addresses.push_back(reinterpret_cast<void *>(at));
+    }
+    std::sort(addresses.begin(), addresses.end());
+    addresses.erase(std::unique(addresses.begin(), addresses.end()), addresses.end());
+    std::vector<int> nodes(addresses.size());
+    if (!addresses.empty() && syscall(SYS_move_pages, 0, addresses.size(), addresses.data(), nullptr, nodes.data(), 0))
+        fail("move_pages");
+    std::map<int, std::size_t> count;
+    for (int node : nodes)
+        count[node]++;
+    return count;
+}
+
+void write_side(const char *path, const Objects &objects) {
+    FILE *file = std::fopen(path, "w");
+    if (!file)
+        fail(path);
+    for (const auto &[name, extents] : objects.extents())
+        for (std::size_t i = 0; i < extents.size(); i += extents.size() > 1 ? extents.size() - 1 : 1)
+            std::fprintf(file, "{\"object\":\"%s\",\"address\":%ju,\"bytes\":%zu}\n", name.c_str(),
+                         static_cast<std::uintmax_t>(reinterpret_cast<std::uintptr_t>(extents[i].address)), extents[i].bytes);
+    if (std::fclose(file))
+        fail(path);
+}
+
+void write_nodes(const char *path, const Objects &objects) {
+    FILE *file = std::fopen(path, "w");
+    if (!file)
+        fail(path);
+    for (const auto &[name, extents] : objects.extents()) {
+        std::size_t bytes = 0, pages = 0;
+        std::string list;
+        for (const Extent &extent : extents)
+            bytes += extent.bytes;
+        for (const auto &[node, count] : pages_by_node(extents)) {
+            pages += count;
+            list += (list.empty() ? "\"" : ",\"") + std::to_string(node) + "\":" + std::to_string(count);
+        }
+        std::fprintf(file, "{\"object\":\"%s\",\"bytes\":%zu,\"pages\":%zu,\"nodes\":{%s}}\n", name.c_str(), bytes, pages, list.c_str());
+    }
+    if (std::fclose(file))
+        fail(path);
+}
+
+double seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
+} // namespace
+
+int main(int argc, char **argv) {
+    std::size_t bytes = 16 * kMebibyte, count = 1'000'000, rounds = 20;
+    double limit = 0, idle = 0;
+    const char *side = nullptr, *nodes = nullptr;
+    std::string only;
+    for (int i = 1; i < argc; i += 2) {
+        std::string_view option = argv[i];
+        if (i + 1 == argc) {
+            std::fprintf(stderr, "objects: %s takes a value\n", argv[i]);
+            return 2;
+        }
+        const char *value = argv[i + 1];
+        if (option == "--mebibytes")
+            bytes = std::strtoull(value, nullptr, 10) * kMebibyte;
+        else if (option == "--nodes-count")
+            count = std::strtoull(value, nullptr, 10);
+        else if (option == "--rounds")
+            rounds = std::strtoull(value, nullptr, 10);
+        else if (option == "--seconds")
+            limit = std::strtod(value, nullptr);
+        else if (option == "--idle")
+            idle = std::strtod(value, nullptr);
+        else if (option == "--only")
+            only = std::string(",") + value + ",";
+        else if (option == "--side")
+            side = value;
+        else if (option == "--nodes")
+            nodes = value;
+        else {
+            std::fprintf(stderr, "objects: unknown option %s\n", argv[i]);
+            return 2;
+        }
+    }
+    if (bytes == 0 || bytes > kMost) {
+        std::fprintf(stderr, "objects: --mebibytes is 1 to 64\n");
+        return 2;
+    }
+
+    double start = seconds();
+    Objects objects(bytes, count);
+    std::printf("made %.6f s\n", seconds() - start);
+    if (side)
+        write_side(side, objects);
+
+    const char *names[] = {"ring", "table", "log", "stream", "buckets", "window", "matrix", "nodes"};
+    std::map<std::string, double> spent;
+    std::uint64_t sum = 0, round = 0;
+    start = seconds();
+    for (; limit > 0 ? seconds() - start < limit : round < rounds; round++)
+        for (const char *name : names) {
+            if (!only.empty() && only.find("," + std::string(name) + ",") == std::string::npos)
+                continue;
+            double before = seconds();
+            sum += work(name, objects, round);
+            spent[name] += seconds() - before;
+        }
+    double total = seconds() - start;
+    for (const char *name : names)
+        std::printf("%s %.6f s\n", name, spent[name]);
+    std::printf("total %.6f s in %ju rounds\n", total, static_cast<std::uintmax_t>(round));
+    std::fflush(stdout);
+    // A result nothing can be without.
+    std::fprintf(stderr, "%s", sum == 1 ? " " : "");
+
+    timespec pause = {static_cast<time_t>(idle), static_cast<long>((idle - static_cast<double>(static_cast<time_t>(idle))) * 1e9)};
+    nanosleep(&pause, nullptr);
+    if (nodes)
+        write_nodes(nodes, objects);
+    return 0;
+}
