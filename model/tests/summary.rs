@@ -46,6 +46,7 @@ fn sample(time_ns: u64, object: Option<u32>) -> SampleRow {
         attribution: Attribution::Exact,
         level: None,
         latency: None,
+        dependent: None,
         tlb: None,
         weight: 1.0,
         object,

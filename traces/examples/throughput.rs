@@ -29,6 +29,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             attribution: Attribution::Exact,
             level: None,
             latency: None,
+            dependent: None,
             tlb: None,
             weight: 1.0,
             object: Some((random >> 60) as u32),

@@ -135,6 +135,19 @@ impl Cell for bool {
     }
 }
 
+impl Cell for Option<bool> {
+    const MISSING: Option<Self> = Some(None);
+    fn dtype() -> DataType {
+        DataType::Boolean
+    }
+    fn column<'a>(name: &str, values: impl ExactSizeIterator<Item = &'a Self>) -> Column {
+        values.copied().collect::<BooleanChunked>().with_name(name.into()).into_column()
+    }
+    fn values(column: &Column) -> Result<Vec<Self>, String> {
+        Ok(column.bool().map_err(|e| e.to_string())?.iter().collect())
+    }
+}
+
 impl Cell for String {
     const MISSING: Option<Self> = None;
     fn dtype() -> DataType {

@@ -132,6 +132,9 @@ row! {
         level: Option<Level>,
         /// Cycles it took; null where the sampler does not say.
         latency: Option<u32>,
+        /// Whether the address was computed from a value loaded shortly before, so that the access had to wait for that
+        /// one; null where the sampler does not say.
+        dependent: Option<bool>,
         /// Where the translation came from; null where the sampler does not say.
         tlb: Option<Tlb>,
         /// How many samples this row stands for.

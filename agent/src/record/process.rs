@@ -379,6 +379,7 @@ impl Process {
             attribution,
             level: None,
             latency: None,
+            dependent: access.address.map(|_| access.dependent),
             tlb: None,
             weight: 1.0,
             object,

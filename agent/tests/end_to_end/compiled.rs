@@ -3,6 +3,7 @@
 use crate::harness::Program;
 use crate::needs::{Need, have};
 use crate::profile::Report;
+use tierscope_traces::{Access, Profile};
 
 /// Debug information for lines, so that frames can be told apart by name even where functions are inlined.
 const FLAGS: [&str; 2] = ["-O2", "-g"];
@@ -90,6 +91,28 @@ fn a_program_under_timeout_has_its_own_profile() {
     let reports: Vec<Report> = program.profiles().iter().map(|path| Report::of(path)).collect();
     let of_program = reports.iter().max_by(|a, b| a.samples().total_cmp(&b.samples())).unwrap();
     of_program.expect_on_top("heap", "allocate_ring");
+}
+
+/// Expected: nearly every read of the ring waits for the read before it, and no read of the log does.
+#[test]
+fn a_chase_is_told_from_a_stream() {
+    if !have(&[Need::C]) {
+        return;
+    }
+    let program = Program::compile("gcc", &FLAGS, "chase.c").arguments(&["8000000"]);
+    program.record(&[]).expect(0);
+    let tables = Profile::open(&program.profile()).unwrap().tables();
+    let dependent_share = |bytes: u64| {
+        let object = tables.objects.iter().find(|object| object.bytes == bytes).unwrap().object;
+        let reads =
+            tables.samples.iter().filter(|sample| sample.object == Some(object) && sample.access == Access::Load);
+        let dependent = reads.clone().filter(|sample| sample.dependent == Some(true)).count();
+        (dependent as f64 / reads.clone().count().max(1) as f64, reads.count())
+    };
+    let (ring, ring_reads) = dependent_share(64 << 20);
+    let (log, log_reads) = dependent_share(16 << 20);
+    assert!(ring_reads > 200 && ring > 0.9, "{ring_reads} reads of the ring, {ring:.3} dependent");
+    assert!(log < 0.1, "{log_reads} reads of the log, {log:.3} dependent");
 }
 
 /// Expected: the ring, under the same id both times. Sites are modules and offsets, which the loader does not change.

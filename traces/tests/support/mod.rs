@@ -23,6 +23,7 @@ pub(crate) fn sample(n: u64) -> SampleRow {
         attribution: Attribution::Exact,
         level: n.is_multiple_of(2).then_some(Level::L2),
         latency: n.is_multiple_of(2).then_some(40),
+        dependent: n.is_multiple_of(3).then_some(n.is_multiple_of(2)),
         tlb: n.is_multiple_of(2).then_some(Tlb::Walk),
         weight: 1.5,
         object: Some((n % 3) as u32),

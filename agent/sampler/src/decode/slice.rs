@@ -267,7 +267,10 @@ impl<'a, 'p, 'c> Slice<'a, 'p, 'c> {
     }
 
     /// Whether `register`, before the instruction at `step`, came from a load other than of a stack slot or a constant.
-    pub(super) fn dependent(&mut self, register: Gpr, step: usize, depth: u32) -> bool {
+    ///
+    /// `own` is the register that the access itself loads: where nothing on the way sets that one, its last execution
+    /// did, and the access chases its own result.
+    pub(super) fn dependent(&mut self, register: Gpr, own: Option<Gpr>, step: usize, depth: u32) -> bool {
         let mut at = step;
         loop {
             at += 1;
@@ -275,7 +278,7 @@ impl<'a, 'p, 'c> Slice<'a, 'p, 'c> {
             if depth > MOST_DEPTH || self.work > MOST_WORK {
                 return false;
             }
-            let Some(instruction) = self.path.step(at) else { return false };
+            let Some(instruction) = self.path.step(at) else { return own == Some(register) };
             if instruction.is_call() {
                 return false;
             }
@@ -288,23 +291,24 @@ impl<'a, 'p, 'c> Slice<'a, 'p, 'c> {
             }
             return match instruction.effect {
                 Effect::None | Effect::Constant { .. } => false,
-                Effect::Copy { from, .. } => self.dependent(from, at, depth + 1),
+                Effect::Copy { from, .. } => self.dependent(from, own, at, depth + 1),
                 Effect::Choice { to, from, .. } => {
-                    self.dependent(from, at, depth + 1) || self.dependent(to, at, depth + 1)
+                    self.dependent(from, own, at, depth + 1) || self.dependent(to, own, at, depth + 1)
                 }
-                Effect::Address { operand, .. } => {
-                    [operand.base, operand.index].into_iter().flatten().any(|part| self.dependent(part, at, depth + 1))
-                }
+                Effect::Address { operand, .. } => [operand.base, operand.index]
+                    .into_iter()
+                    .flatten()
+                    .any(|part| self.dependent(part, own, at, depth + 1)),
                 Effect::Arithmetic { to, right, .. } => {
                     let right = match right {
-                        Right::Register(other) => self.dependent(other, at, depth + 1),
+                        Right::Register(other) => self.dependent(other, own, at, depth + 1),
                         Right::Constant(_) => false,
                     };
-                    right || self.dependent(to, at, depth + 1)
+                    right || self.dependent(to, own, at, depth + 1)
                 }
                 Effect::Load { extension, .. } => match instruction.memory {
                     Some(slot) if self.on_stack(&slot) => match self.stored(&slot, extension, at) {
-                        Some((register, store)) => self.dependent(register, store, depth + 1),
+                        Some((register, store)) => self.dependent(register, own, store, depth + 1),
                         None => false,
                     },
                     // What lies at a fixed address is a variable, not a node that was just reached.

@@ -585,6 +585,30 @@ fn dependence_is_on_loads_other_than_of_variables() {
 }
 
 #[test]
+fn a_chase_depends_on_its_own_last_step_whichever_way_it_was_reached() {
+    let mut code = Snippet::of(|a| {
+        let (mut top, mut rare, mut enter) = (a.create_label(), a.create_label(), a.create_label());
+        a.jmp(enter)?;
+        a.set_label(&mut top)?;
+        a.add(rcx, 1)?;
+        a.cmp(rbx, rcx)?;
+        a.set_label(&mut enter)?;
+        a.mov(esi, esi)?;
+        a.mov(esi, dword_ptr(rdi + rsi * 4))?;
+        a.test(ecx, 0x3f_ffff)?;
+        a.jne(top)?;
+        a.set_label(&mut rare)?;
+        a.add(rax, qword_ptr(rdx))?;
+        a.add(rdx, 8)?;
+        a.cmp(rdx, r8)?;
+        a.jne(rare)?;
+        a.jmp(enter)
+    });
+    assert!(code.sampled(5, &[(RDI, 0x10_0000)]).dependent, "by the longer way back, which never meets the load");
+    assert!(!code.sampled(8, &[(RDX, 0x10_0000)]).dependent, "a pointer that is counted up");
+}
+
+#[test]
 fn without_bounds_decoding_falls_into_step() {
     let mut code = Snippet::of(|a| {
         for _ in 0..40 {
