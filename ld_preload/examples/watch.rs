@@ -25,7 +25,19 @@ fn main() {
     for recording in &outcome.recordings {
         report(recording);
     }
-    eprintln!("{} in {:.3} s", outcome.status, outcome.elapsed.as_secs_f64());
+    let elapsed = outcome.elapsed.as_secs_f64();
+    eprintln!("{} in {elapsed:.3} s, {:.3} s of user time", outcome.status, user_seconds());
+}
+
+/// What the program and the children it waited for have cost.
+fn user_seconds() -> f64 {
+    // SAFETY: zeros are valid, and the kernel fills in the local.
+    let usage = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_CHILDREN, &raw mut usage);
+        usage
+    };
+    usage.ru_utime.tv_sec as f64 + usage.ru_utime.tv_usec as f64 * 1e-6
 }
 
 fn report(recording: &Recording) {

@@ -42,6 +42,7 @@ mod environment;
 mod hooks;
 mod intern;
 mod maps;
+mod memo;
 mod modules;
 mod real;
 mod recorder;
@@ -49,6 +50,7 @@ mod sampling;
 mod segment;
 mod sys;
 mod thread;
+mod trace;
 mod tracked;
 mod unwind;
 

@@ -106,6 +106,8 @@ pub(crate) struct Snapshot {
     executable: Ranges,
     /// Grows when a module goes away.
     pub(crate) epoch: u32,
+    /// 1 and up; no other snapshot of the process has it.
+    pub(crate) serial: u64,
     /// The recorder's generation in which the agent was told of these modules.
     pub(crate) announced: AtomicU32,
 }
@@ -358,8 +360,9 @@ fn replace(in_use: impl Fn(*mut Snapshot) -> bool) -> Option<Change> {
         modules.push(module);
     }
     let epoch = old.map_or(0, |old| old.epoch).wrapping_add(u32::from(!unloaded.is_empty()));
+    let serial = old.map_or(0, |old| old.serial).wrapping_add(1);
     let announced = AtomicU32::new(old.map_or(0, |old| old.announced.load(Ordering::Relaxed)));
-    let fresh = Box::into_raw(Box::new(Snapshot { unwinder, modules, executable, epoch, announced }));
+    let fresh = Box::into_raw(Box::new(Snapshot { unwinder, modules, executable, epoch, serial, announced }));
     CURRENT.store(fresh, Ordering::SeqCst);
     retire(old_pointer, in_use);
     Some(Change { loaded, unloaded })

@@ -7,6 +7,7 @@
 //!
 //! `Own` is touched by its thread alone, under the guard that keeps a signal handler from recording in between.
 
+use crate::memo::Memo;
 use crate::modules::Snapshot;
 use crate::segment::Segment;
 use crate::{arch, sys};
@@ -49,8 +50,10 @@ pub(crate) struct Own {
     pub(crate) frames: [u64; MAX_FRAMES],
     /// Code addresses seen before, and the snapshot in which they were.
     pub(crate) known_code: [u64; KNOWN_CODE],
-    /// See `known_code`.
-    pub(crate) known_in: *mut Snapshot,
+    /// Its serial number.
+    pub(crate) known_in: u64,
+    /// Stacks taken before; null until needed.
+    memo: *mut Memo,
     /// A copied piece of a stack that may not be read directly.
     pub(crate) window: [u8; WINDOW_BYTES],
     event: [u64; MAX_EVENT_WORDS],
@@ -179,6 +182,14 @@ impl Own {
         self.generation = generation;
         self.ring = claim(segment, sys::thread_id());
         self.ring.is_some()
+    }
+
+    /// The thread's memo of stacks, never freed; null when there is no memory for it.
+    pub(crate) fn memo(&mut self) -> *mut Memo {
+        if self.memo.is_null() {
+            self.memo = Memo::map().unwrap_or(null_mut());
+        }
+        self.memo
     }
 
     /// The top of this thread's work stack.

@@ -12,46 +12,17 @@
 //! that a module was loaded since, so that the modules are looked at again, as far as their ration goes.
 
 use crate::arch::{Caller, Local};
+use crate::bounds;
+use crate::memo::{Entry, Key};
 use crate::modules::{self, Snapshot};
 use crate::recorder::{self, Session};
-use crate::thread::{KNOWN_CODE, Own, Thread, WINDOW_BYTES};
-use crate::{bounds, sys};
+use crate::thread::{KNOWN_CODE, Own, Thread};
+use crate::trace::{Reader, Trace};
 use core::sync::atomic::Ordering;
 use framehop::x86_64::{CacheX86_64, UnwindRegsX86_64};
 use framehop::{FrameAddress, Unwinder};
 use tierscope_wire::options::StackMode;
 use tierscope_wire::{Event, MAX_FRAMES, StackId};
-
-/// Reads words of a stack.
-struct Reader<'w> {
-    pid: u32,
-    /// May be read directly.
-    low: u64,
-    high: u64,
-    window: &'w mut [u8; WINDOW_BYTES],
-    /// Address of the window's first byte; 0 for an empty one.
-    window_start: u64,
-}
-
-impl Reader<'_> {
-    fn read(&mut self, address: u64) -> Result<u64, ()> {
-        if address >= self.low && address <= self.high.wrapping_sub(8) && address < self.high {
-            // SAFETY: between the caller's stack pointer and the top of this thread's stack.
-            return Ok(unsafe { (address as *const u64).read_unaligned() });
-        }
-        let page = address & !(WINDOW_BYTES as u64 - 1);
-        if page != self.window_start || page == 0 {
-            self.window_start = 0;
-            if page == 0 || sys::peek(self.pid, page as usize, self.window) != WINDOW_BYTES {
-                return Err(());
-            }
-            self.window_start = page;
-        }
-        let at = (address - page) as usize;
-        let word = self.window.get(at..).and_then(|rest| rest.first_chunk::<8>()).ok_or(())?;
-        Ok(u64::from_ne_bytes(*word))
-    }
-}
 
 /// Whether `address` is code, remembering those that are.
 fn is_code(known: &mut [u64; KNOWN_CODE], snapshot: &Snapshot, address: u64) -> bool {
@@ -67,41 +38,60 @@ fn is_code(known: &mut [u64; KNOWN_CODE], snapshot: &Snapshot, address: u64) -> 
 }
 
 /// A stack as far as it went, and whether it ended where nothing executable is known to be.
-struct Walk {
+struct Walk<'m> {
     depth: usize,
     strayed: bool,
+    trace: Option<Trace<'m>>,
+}
+
+/// The part of the stack from the caller upwards that may be read directly, first address and one past the last.
+fn direct(caller: Caller, bounds: (usize, usize)) -> Option<(u64, u64)> {
+    (bounds.0..bounds.1).contains(&caller.sp).then_some((caller.sp as u64, bounds.1 as u64))
 }
 
 /// Fills `own.frames` from the caller outwards.
-fn walk(own: &mut Own, snapshot: &Snapshot, mode: StackMode, caller: Caller, bounds: (usize, usize), pid: u32) -> Walk {
+fn walk<'m>(
+    own: &mut Own,
+    snapshot: &Snapshot,
+    mode: StackMode,
+    caller: Caller,
+    bounds: (usize, usize),
+    pid: u32,
+    entry: Option<&'m mut Entry>,
+) -> Walk<'m> {
     let sp = caller.sp as u64;
-    let inside = (bounds.0..bounds.1).contains(&caller.sp);
-    let (low, high) = if inside { (sp, bounds.1 as u64) } else { (1, 0) };
+    let (low, high) = direct(caller, bounds).unwrap_or((1, 0));
     let mut reader = Reader { pid, low, high, window: &mut own.window, window_start: 0 };
     let cache = own.cache.get_or_insert_with(CacheX86_64::new_in);
     let mut registers = UnwindRegsX86_64::new(caller.return_address(), sp + 8, caller.bp as u64);
+    let mut trace = entry.map(|entry| Trace::new(entry, sp, &mut registers));
     let mut address = caller.return_address();
     let mut depth = 0;
     loop {
-        let Some(frame) = own.frames.get_mut(depth) else { return Walk { depth, strayed: false } };
+        let Some(frame) = own.frames.get_mut(depth) else { return Walk { depth, strayed: false, trace } };
         let code = is_code(&mut own.known_code, snapshot, address);
         if code || depth == 0 {
             *frame = address;
             depth += 1;
         }
         if !code || mode == StackMode::Caller {
-            return Walk { depth, strayed: !code };
+            return Walk { depth, strayed: !code, trace };
         }
         let next = match mode {
             StackMode::FramePointer => next_by_frame_pointer(&mut registers, &mut reader),
             _ => FrameAddress::from_return_address(address).and_then(|address| {
-                let mut read = |address| reader.read(address);
-                snapshot.unwinder.unwind_frame(address, &mut registers, cache, &mut read).ok().flatten()
+                let mut unwind = |registers: &mut _, mut read: &mut dyn FnMut(u64) -> Result<u64, ()>| {
+                    snapshot.unwinder.unwind_frame(address, registers, cache, &mut read).ok().flatten()
+                };
+                match &mut trace {
+                    Some(trace) => trace.step(&mut registers, &mut reader, unwind),
+                    None => unwind(&mut registers, &mut |address| reader.read(address)),
+                }
             }),
         };
         match next {
             Some(next) if next != 0 => address = next,
-            _ => return Walk { depth, strayed: false },
+            _ => return Walk { depth, strayed: false, trace },
         }
     }
 }
@@ -146,6 +136,24 @@ pub(crate) fn take(session: &Session, thread: &Thread, own: &mut Own, local: &Lo
     id
 }
 
+/// The id of the stack, if it was taken before; else, where it may be remembered, the entry to do that in.
+fn recall<'m>(
+    own: &mut Own,
+    mode: StackMode,
+    caller: Caller,
+    bounds: (usize, usize),
+    key: &Key,
+) -> Result<StackId, Option<&'m mut Entry>> {
+    // Other modes cost no more than the comparison.
+    let (_, high) = direct(caller, bounds).filter(|_| mode == StackMode::Unwind).ok_or(None)?;
+    // SAFETY: this thread's own, never freed; of an earlier stack's entry nothing is left in use. The thread's own stack
+    // is mapped from the caller's stack pointer to its top.
+    unsafe {
+        let memo = own.memo().as_mut().ok_or(None)?;
+        memo.find(key, caller.bp as u64, high).ok_or_else(|| memo.vacate(key))
+    }
+}
+
 fn take_here(session: &Session, thread: &Thread, own: &mut Own, bounds: (usize, usize), caller: Caller) -> StackId {
     let mut looked = false;
     if modules::is_stale() || modules::current().is_null() {
@@ -159,11 +167,21 @@ fn take_here(session: &Session, thread: &Thread, own: &mut Own, bounds: (usize, 
             break intern(session, &[caller.return_address()], 0);
         };
         tell_all(session, own, snapshot);
-        if own.known_in != snapshot_pointer {
-            own.known_in = snapshot_pointer;
+        if own.known_in != snapshot.serial {
+            own.known_in = snapshot.serial;
             own.known_code = [0; KNOWN_CODE];
         }
-        let walk = walk(own, snapshot, session.mode, caller, bounds, session.pid);
+        let key = Key {
+            address: caller.return_address(),
+            sp: caller.sp as u64,
+            serial: snapshot.serial,
+            generation: session.generation,
+        };
+        let entry = match recall(own, session.mode, caller, bounds, &key) {
+            Ok(id) => break id,
+            Err(entry) => entry,
+        };
+        let walk = walk(own, snapshot, session.mode, caller, bounds, session.pid, entry);
         if walk.strayed && !looked && modules::may_look(recorder::now_ns()) {
             looked = true;
             thread.hazard.store(core::ptr::null_mut(), Ordering::SeqCst);
@@ -171,7 +189,11 @@ fn take_here(session: &Session, thread: &Thread, own: &mut Own, bounds: (usize, 
             continue;
         }
         let frames = own.frames.get(..walk.depth.min(MAX_FRAMES)).unwrap_or(&[]);
-        break intern(session, frames, snapshot.epoch);
+        let id = intern(session, frames, snapshot.epoch);
+        if let Some(trace) = walk.trace.filter(|_| !walk.strayed && id != StackId::NONE) {
+            trace.keep(key, id);
+        }
+        break id;
     };
     thread.hazard.store(core::ptr::null_mut(), Ordering::SeqCst);
     id
@@ -224,5 +246,102 @@ fn tell_all(session: &Session, own: &mut Own, snapshot: &Snapshot) {
         for module in &snapshot.modules {
             tell(session, own, module, time_ns);
         }
+    }
+}
+
+#[cfg(all(test, not(miri)))]
+mod tests {
+    use super::*;
+    use crate::arch;
+
+    /// Calls `f(sp, bp, data)` as an entry stub would: with the caller's frame as it is.
+    #[unsafe(naked)]
+    unsafe extern "C" fn enter(f: extern "C" fn(usize, usize, *mut Taken), data: *mut Taken) {
+        core::arch::naked_asm!("mov rax, rdi", "mov rdx, rsi", "mov rdi, rsp", "mov rsi, rbp", "jmp rax");
+    }
+
+    /// Stacks by id, from 1, and how many were remembered.
+    struct Taken {
+        stacks: Vec<Vec<u64>>,
+        hits: usize,
+    }
+
+    /// Takes the stack afresh and by way of the memo.
+    #[allow(clippy::unwrap_used, reason = "a test's")]
+    extern "C" fn take_both(sp: usize, bp: usize, taken: *mut Taken) {
+        // SAFETY: a local of the test.
+        let taken = unsafe { &mut *taken };
+        let (local, caller, pid) = (arch::local(), Caller { sp, bp }, std::process::id());
+        let thread = Thread::of(local, pid, 1).unwrap();
+        // SAFETY: hooks are not exported here, so nothing else records on this thread.
+        let own = unsafe { thread.own() };
+        let bounds = bounds::of_thread(local, sp, &mut own.window);
+        // SAFETY: announced.
+        let snapshot = unsafe { announce(thread).as_ref() }.unwrap();
+        let walked = walk(own, snapshot, StackMode::Unwind, caller, bounds, pid, None);
+        assert!(!walked.strayed);
+        let fresh = own.frames[..walked.depth].to_vec();
+        let key = Key { address: caller.return_address(), sp: sp as u64, serial: snapshot.serial, generation: 1 };
+        match recall(own, StackMode::Unwind, caller, bounds, &key) {
+            Ok(id) => {
+                taken.hits += 1;
+                assert_eq!(taken.stacks[id.0 as usize - 1], fresh);
+            }
+            Err(entry) => {
+                let walked = walk(own, snapshot, StackMode::Unwind, caller, bounds, pid, entry);
+                assert_eq!(own.frames[..walked.depth], fresh);
+                taken.stacks.push(fresh);
+                walked.trace.unwrap().keep(key, StackId(taken.stacks.len() as u32));
+            }
+        }
+        thread.hazard.store(core::ptr::null_mut(), Ordering::SeqCst);
+    }
+
+    #[inline(never)]
+    fn left(depth: u32, path: u32, taken: &mut Taken) {
+        branch(core::hint::black_box(depth), path, taken);
+        core::hint::black_box(depth);
+    }
+
+    /// As `left`, with a frame of the same size.
+    #[inline(never)]
+    fn right(depth: u32, path: u32, taken: &mut Taken) {
+        branch(core::hint::black_box(depth), path, taken);
+        core::hint::black_box(path);
+    }
+
+    #[inline(never)]
+    fn branch(depth: u32, path: u32, taken: &mut Taken) {
+        if depth == 0 {
+            // SAFETY: `take_both` fits, and `taken` outlives the call.
+            unsafe { enter(take_both, taken) };
+        } else if path & 1 == 0 {
+            left(depth - 1, path >> 1, taken);
+        } else {
+            right(depth - 1, path >> 1, taken);
+        }
+        core::hint::black_box(depth);
+    }
+
+    #[test]
+    fn a_remembered_stack_is_the_one_a_walk_would_find() {
+        // On a thread of its own, whose record no other test uses.
+        let taken = std::thread::spawn(|| {
+            modules::refresh(1, || 2, |_| true);
+            let mut taken = Taken { stacks: Vec::new(), hits: 0 };
+            for _ in 0..5 {
+                for depth in [0, 1, 2, 7, 20, 40] {
+                    for path in [0, 1, 5, 0] {
+                        branch(depth, path, &mut taken);
+                    }
+                }
+            }
+            taken
+        })
+        .join()
+        .unwrap();
+        assert!(taken.stacks.iter().any(|stack| stack.len() >= 40));
+        assert!(taken.stacks.len() >= 10, "{}", taken.stacks.len());
+        assert!(taken.hits >= 60, "{} remembered, {} not", taken.hits, taken.stacks.len());
     }
 }
