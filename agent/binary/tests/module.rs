@@ -4,9 +4,8 @@
 
 mod common;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
-use std::time::Instant;
 
 use common::{address_of, compile, run, tool};
 use tierscope_binary::{BinaryError, Class, DebugDirs, Global, Machine, Module};
@@ -274,29 +273,4 @@ fn a_module_is_shared_between_threads() {
         let (one, two) = (scope.spawn(find), scope.spawn(find));
         assert_eq!(one.join().unwrap(), two.join().unwrap());
     });
-}
-
-/// Prints what a large module costs: `cargo test --release -p tierscope-binary -- --ignored --nocapture`, with
-/// TIERSCOPE_MODULE naming the file.
-#[test]
-#[ignore = "a measurement, of a file of your choice"]
-fn cost_of_a_large_module() {
-    let path = std::env::var("TIERSCOPE_MODULE").unwrap_or_else(|_| "/bin/sh".into());
-    let start = Instant::now();
-    let module = Module::open(Path::new(&path)).unwrap();
-    println!("{path}: open {:?}", start.elapsed());
-    let text = module.segments().find(|segment| segment.executable).unwrap().vaddrs;
-    let start = Instant::now();
-    module.function(text.start);
-    println!("first function {:?}", start.elapsed());
-    let start = Instant::now();
-    let found = text.clone().step_by(97).take(1_000_000).filter(|&vaddr| module.function(vaddr).is_some()).count();
-    let looked = text.clone().step_by(97).take(1_000_000).count();
-    println!("{looked} functions ({found} found) {:?}", start.elapsed());
-    let start = Instant::now();
-    println!("{} globals {:?}", module.globals().len(), start.elapsed());
-    let start = Instant::now();
-    let mut buffer = [0; 256];
-    let copied = text.step_by(977).take(100_000).map(|vaddr| module.code(vaddr, &mut buffer)).sum::<usize>();
-    println!("{copied} code bytes {:?}", start.elapsed());
 }

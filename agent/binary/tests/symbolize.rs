@@ -6,7 +6,6 @@ mod common;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Instant;
 
 use common::{address_of, compile, run};
 use tierscope_binary::{AddressKind, DebugDirs, Module, ModuleRef, Origin, SymbolFrame, Symbolizer};
@@ -128,20 +127,4 @@ fn stripped_libraries_name_exported_functions() {
         .unwrap();
     let frames = symbolize(&mut Symbolizer::default(), Path::new(libc), &[address, address + 1]);
     assert_eq!((functions(&frames[0]), functions(&frames[1])), (vec!["qsort"], vec!["qsort"]));
-}
-
-/// Prints what symbolising costs, of a file named by TIERSCOPE_MODULE.
-#[test]
-#[ignore = "a measurement, of a file of your choice"]
-fn cost_of_ten_thousand_addresses() {
-    let path = std::env::var("TIERSCOPE_MODULE").unwrap_or_else(|_| "/bin/sh".into());
-    let module = Module::open(&path).unwrap();
-    let text = module.segments().find(|segment| segment.executable).unwrap().vaddrs;
-    let step = ((text.end - text.start) / 10_000).max(1) as usize;
-    let addresses: Vec<u64> = text.step_by(step).take(10_000).collect();
-    let start = Instant::now();
-    let frames = symbolize(&mut Symbolizer::default(), Path::new(&path), &addresses);
-    let named = frames.iter().filter(|frames| !frames[0].function.contains("+0x")).count();
-    let inlined = frames.iter().filter(|frames| frames.len() > 1).count();
-    println!("{path}: {} addresses, {named} named, {inlined} inlined, {:?}", addresses.len(), start.elapsed());
 }
