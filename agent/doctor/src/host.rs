@@ -2,7 +2,8 @@
 
 use crate::check::{Area, Check};
 use crate::machine::{Container, Machine};
-use crate::root::{count, human};
+use tierscope_machine::count;
+use tierscope_tiers::human_bytes as human;
 
 /// The simulator runs programs in this.
 const EMULATOR: &str = "qemu-x86_64";

@@ -16,7 +16,6 @@ mod machine;
 mod pages;
 mod probes;
 mod render;
-mod root;
 mod sampling;
 mod target;
 mod tiers;
@@ -26,7 +25,7 @@ use std::ffi::OsString;
 pub use check::{Area, Check, Report, Status};
 pub use machine::Machine;
 pub use probes::{DirectoryProbe, Errno, Probes, TargetProbes};
-pub use root::Root;
+pub use tierscope_machine::Root;
 
 /// What to examine besides the machine.
 #[derive(Debug, Clone, PartialEq, Eq)]

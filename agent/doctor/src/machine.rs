@@ -2,7 +2,7 @@
 
 use crate::capability;
 use crate::probes::{Probes, TargetProbes};
-use crate::root::Root;
+use tierscope_machine::Root;
 
 /// A machine: its files and what was tried on it.
 #[derive(Debug)]
@@ -85,6 +85,6 @@ impl Machine {
     /// Logical CPUs online.
     pub(crate) fn cpus(&self) -> usize {
         let online = self.root.line("/sys/devices/system/cpu/online").unwrap_or_default();
-        crate::root::members(&online).len().max(1)
+        tierscope_machine::members(&online).len().max(1)
     }
 }

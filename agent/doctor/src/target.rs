@@ -89,7 +89,7 @@ pub(crate) fn process(machine: &Machine, pid: u32) -> Vec<Check> {
     }
     let maps = machine.root.text(at("maps")).unwrap_or_default();
     let probes = (machine.try_target)(pid, first_readable(&maps));
-    let mut checks = vec![found(format!("{pid} ({name}), {}", crate::root::count(threads, "thread")))];
+    let mut checks = vec![found(format!("{pid} ({name}), {}", tierscope_machine::count(threads, "thread")))];
     checks.extend([permission(machine, pid, probes), readable(machine, pid, probes), shim(machine, pid, &maps)]);
     checks.extend(namespace(machine, pid));
     checks
