@@ -3,6 +3,7 @@
 //! A profile is the same here whatever made it (hardware samples, the clock, page faults, a simulation, another tool's
 //! recording): what differs is in its meta, and what is not known is `None`, never a guess.
 
+pub mod advice;
 pub mod interval;
 pub mod summary;
 

@@ -98,6 +98,6 @@ fn steps(tables: &Tables, of_object: &FxHashMap<u32, usize>, found: &mut [GroupL
 }
 
 /// A weight as it should be: a positive number that sums stay finite with.
-pub(super) fn plausible(weight: f64) -> f64 {
+pub(crate) fn plausible(weight: f64) -> f64 {
     if weight.is_finite() && weight > 0.0 { weight.min(1e15) } else { 0.0 }
 }

@@ -18,6 +18,7 @@ use rustc_hash::FxHashMap;
 use tierscope_traces::{Meta, ObjectKind, Tables};
 
 pub use frames::{Frame, Function, is_plumbing};
+pub(crate) use live::plausible;
 pub use merge::Part;
 pub use sort::SortKey;
 
@@ -197,6 +198,12 @@ pub struct Phase {
     pub name: String,
     /// Weighted number of samples.
     pub samples: f64,
+}
+
+/// Numbers of the recorded objects that each object of a summary of these tables is made of, by its identity.
+pub(crate) fn recorded(tables: &Tables) -> FxHashMap<String, Vec<u32>> {
+    let groups = merge::groups(tables, &frames::Symbols::new(tables));
+    groups.into_iter().map(|group| (group.id, group.objects)).collect()
 }
 
 /// Summarises a profile, objects in order of `sort`.

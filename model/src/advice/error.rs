@@ -1,0 +1,78 @@
+//! Why there is no advice.
+
+use thiserror::Error;
+use tierscope_placement::PlacementError;
+use tierscope_traces::SamplerKind;
+
+use super::rank::Ranker;
+
+/// Why a profile cannot be advised on as asked; each says what to do.
+#[derive(Clone, Debug, PartialEq, Error)]
+pub enum AdviceError {
+    /// One tier or none.
+    #[error("{tiers} tier(s) leave nothing to decide: name at least two with --tiers, the fastest first")]
+    TooFewTiers {
+        /// How many there are.
+        tiers: usize,
+    },
+    /// A tier has a latency or bandwidth that nothing has.
+    #[error("tier {name} has a latency or bandwidth of {figure}, which no memory has: correct the tier file")]
+    BadTier {
+        /// The tier.
+        name: String,
+        /// The figure.
+        figure: f64,
+    },
+    /// The tiers are not ordered by latency.
+    #[error(
+        "tier {first} comes before {second} but answers later: list the fastest first. Predictions are by latency only, so a \
+         tier that is chosen for its bandwidth (HBM) cannot be advised on"
+    )]
+    TierOrder {
+        /// The tier that comes first.
+        first: String,
+        /// The tier that is faster.
+        second: String,
+    },
+    /// The ranker needs cache levels, and the sampler does not know them.
+    #[error(
+        "--ranker {ranker} counts cache misses, which {} samples do not show: record with --sampler pmu where there is one \
+         (see `tierscope doctor`), or use --ranker stall-density",
+        sampler.as_str()
+    )]
+    NeedsLevels {
+        /// The ranker.
+        ranker: Ranker,
+        /// The sampler of the profile.
+        sampler: SamplerKind,
+    },
+    /// There are no samples.
+    #[error(
+        "the profile has no samples, so nothing says which object is worth fast memory: record for longer or with -r"
+    )]
+    NoSamples,
+    /// There is no object a policy could name.
+    #[error(
+        "the profile has no object that can be placed: heap objects need the shim, which is {}; see `tierscope report`",
+        if shim.is_empty() { "not there" } else { shim }
+    )]
+    NothingToPlace {
+        /// What the profile says of the shim.
+        shim: String,
+    },
+    /// A budget that is no part of a whole.
+    #[error("a budget of {:.1} % is none: give 0 to 100 %, or bytes (--fast 4GiB)", part * 100.0)]
+    BadFraction {
+        /// What was asked for.
+        part: f64,
+    },
+    /// A slowdown that is none.
+    #[error("a slowdown of {limit} is no limit: give one of 0 % or more (--max-slowdown 5%)")]
+    BadLimit {
+        /// What was asked for.
+        limit: f64,
+    },
+    /// The placement failed.
+    #[error(transparent)]
+    Placement(#[from] PlacementError),
+}

@@ -1,0 +1,420 @@
+//! Where objects are put, what that is said to cost, and what is said not to be known.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
+
+use tierscope_model::advice::{Advice, AdviceError, Basis, Caveat, Fixed, Goal, Options, Ranker, Tier, advise};
+use tierscope_model::summary::{SortKey, summarise};
+use tierscope_placement::{Bound, Limits, Optimality};
+use tierscope_traces::{
+    Access, AddressQuality, AllocationRow, Attribution, Level, Meta, ModuleRow, ObjectKind, ObjectRow, SampleRow,
+    SamplerKind, SiteRow, Tables,
+};
+
+const MIB: u64 = 1 << 20;
+const SECOND: u64 = 1_000_000_000;
+
+/// A program whose object `n` is allocated at site `n`, with samples at one millisecond's distance.
+struct Program {
+    meta: Meta,
+    tables: Tables,
+    allocated: u64,
+}
+
+impl Program {
+    fn new(sampler: SamplerKind) -> Self {
+        let mut meta = Meta { complete: true, ..Meta::default() };
+        meta.sampler.kind = sampler;
+        meta.allocator.shim = "loaded".into();
+        let module = ModuleRow {
+            module: 0,
+            path: "/opt/app".into(),
+            build_id: Some("aa".into()),
+            start: 0,
+            end: MIB,
+            bias: 0,
+            loaded_ns: 0,
+            unloaded_ns: None,
+        };
+        Self { meta, tables: Tables { modules: vec![module], ..Tables::default() }, allocated: 0 }
+    }
+
+    fn add(&mut self, kind: ObjectKind, bytes: u64, name: &str) -> u32 {
+        let object = self.tables.objects.len() as u32;
+        let heap = kind == ObjectKind::Heap;
+        self.tables.objects.push(ObjectRow {
+            object,
+            kind,
+            site: heap.then_some(object),
+            size_class: heap.then(|| bytes.ilog2() as u8),
+            slot: heap.then_some(0),
+            module: (kind == ObjectKind::Global).then_some(0),
+            name: name.into(),
+            start: u64::from(object),
+            bytes,
+            tid: None,
+            first_seen_ns: u64::from(object),
+        });
+        if heap {
+            let frame = |depth: u16, offset: u64| SiteRow { site: object, depth, module: Some(0), offset };
+            self.tables.sites.extend([frame(0, 0x100 + u64::from(object)), frame(1, 0x10)]);
+        }
+        object
+    }
+
+    fn heap_living(&mut self, bytes: u64, from_ns: u64, to_ns: Option<u64>) -> u32 {
+        let object = self.add(ObjectKind::Heap, bytes, "");
+        self.block(object, bytes, from_ns, to_ns);
+        object
+    }
+
+    fn heap(&mut self, bytes: u64) -> u32 {
+        self.heap_living(bytes, 0, None)
+    }
+
+    fn block(&mut self, object: u32, bytes: u64, time_ns: u64, freed_ns: Option<u64>) {
+        let allocation = self.allocated;
+        self.allocated += 1;
+        let (site, weight) = (object, 1.0);
+        let row = AllocationRow { allocation, object, site, address: 0, bytes, weight, time_ns, tid: 1, freed_ns };
+        self.tables.allocations.push(row);
+    }
+
+    /// `count` samples of an object, spread evenly over the run.
+    fn samples(&mut self, object: Option<u32>, count: u64, change: impl Fn(&mut SampleRow)) {
+        for n in 0..count {
+            let mut row = SampleRow {
+                time_ns: n * SECOND / count,
+                tid: 1,
+                cpu: 0,
+                ip: 0,
+                module: Some(0),
+                offset: 0x20,
+                kernel: false,
+                address: Some(u64::from(object.unwrap_or(999)) << 32),
+                access: Access::Load,
+                address_quality: AddressQuality::Exact,
+                attribution: Attribution::Exact,
+                level: None,
+                latency: None,
+                tlb: None,
+                weight: 1.0,
+                object,
+            };
+            change(&mut row);
+            self.tables.samples.push(row);
+        }
+    }
+
+    fn loads(&mut self, object: u32, count: u64) {
+        self.samples(Some(object), count, |_| {});
+    }
+
+    fn ask(&self, options: &Options) -> Result<Advice, AdviceError> {
+        advise(&self.meta, &self.tables, &summarise(&self.meta, &self.tables, SortKey::Share), options)
+    }
+
+    fn advice(&self, goal: Goal) -> Advice {
+        self.ask(&options(goal, Ranker::StallDensity)).unwrap()
+    }
+}
+
+fn tier(name: &str, latency_ns: f64) -> Tier {
+    Tier { name: name.into(), latency_ns, write_latency_ns: None, bandwidth_gbs: None, capacity: None }
+}
+
+/// DRAM, and something that takes three times as long.
+fn options(goal: Goal, ranker: Ranker) -> Options {
+    Options { tiers: vec![tier("dram", 100.0), tier("cxl", 300.0)], goal, ranker, limits: Limits::default() }
+}
+
+/// Names of what is in the fastest tier, by the offset of their allocating frame.
+fn fast(advice: &Advice) -> Vec<u64> {
+    let movable = advice.objects.iter().filter(|object| object.fixed.is_none() && object.tier == 0);
+    let mut sites: Vec<u64> = movable.map(|object| object.object.site[0].offset - 0x100).collect();
+    sites.sort_unstable();
+    sites
+}
+
+fn near(found: f64, expected: f64) -> bool {
+    (found - expected).abs() < 1e-9
+}
+
+/// Two objects of 64 MiB with 60 % and 30 % of the time, and one of 128 MiB with 10 %.
+fn three() -> Program {
+    let mut program = Program::new(SamplerKind::Clock);
+    for (bytes, samples) in [(64 * MIB, 600), (64 * MIB, 300), (128 * MIB, 100)] {
+        let object = program.heap(bytes);
+        program.loads(object, samples);
+    }
+    program
+}
+
+#[test]
+fn an_object_costs_its_share_times_the_latency_it_gains() {
+    let advice = three().advice(Goal::FastFraction(0.25));
+    assert_eq!(advice.basis, Basis::Time);
+    assert_eq!(fast(&advice), [0]);
+    assert!(near(advice.predicted.point, 0.4 * 2.0), "{:?}", advice.predicted);
+    assert!(near(advice.all_slow.point, 2.0));
+    let hot = &advice.objects[0];
+    assert!(near(hot.predicted.point, 0.0) && near(hot.criticality.point, 1.2));
+    assert!(hot.criticality.low < 1.2 && hot.criticality.low > 1.1 && hot.criticality.high < 1.3);
+    assert_eq!(hot.why, "60.0 % of the time in 25.0 % of the bytes; alone in cxl it costs 120.0 % (113.1-126.7 %)");
+    assert_eq!((advice.budget, advice.footprint), (Some(64 * MIB), 256 * MIB));
+}
+
+#[test]
+fn a_set_has_a_narrower_interval_than_its_members_together() {
+    let advice = three().advice(Goal::FastBytes(0));
+    let members: f64 = advice.objects.iter().map(|object| object.predicted.high - object.predicted.low).sum();
+    let whole = advice.predicted.high - advice.predicted.low;
+    assert!(whole < members / 2.0, "{whole} against {members}");
+    assert!(advice.predicted.low <= advice.predicted.point && advice.predicted.point <= advice.predicted.high);
+}
+
+#[test]
+fn everything_fast_costs_nothing_for_certain() {
+    let advice = three().advice(Goal::FastFraction(1.0));
+    assert_eq!((advice.predicted.point, advice.predicted.high), (0.0, 0.0));
+    let last = advice.curve.last().unwrap();
+    assert_eq!((last.fast_bytes, last.next_object), (256 * MIB, None));
+}
+
+#[test]
+fn the_curve_starts_with_nothing_and_names_what_comes_next() {
+    let advice = three().advice(Goal::FastBytes(0));
+    let first = advice.curve.first().unwrap();
+    assert_eq!(first.fast_bytes, 0);
+    assert!(near(first.slowdown.point, 2.0));
+    assert_eq!(advice.objects[first.next_object.unwrap()].object.samples, 600.0);
+    for pair in advice.curve.windows(2) {
+        assert!(pair[0].fast_bytes < pair[1].fast_bytes && pair[0].slowdown.point >= pair[1].slowdown.point);
+    }
+}
+
+#[test]
+fn a_slowdown_is_kept_with_as_little_as_possible() {
+    let limit = |limit, bound| three().advice(Goal::MaxSlowdown { limit, bound });
+    let advice = limit(0.85, Bound::Point);
+    assert_eq!((fast(&advice), advice.tiers[0].bytes, advice.budget), (vec![0], 64 * MIB, None));
+    assert_eq!(fast(&limit(0.81, Bound::High)), [0, 1], "0.80 is kept, but not by its upper end");
+    assert_eq!(fast(&limit(2.0, Bound::Point)), [] as [u64; 0]);
+}
+
+#[test]
+fn objects_that_follow_each_other_share_the_budget() {
+    let mut program = Program::new(SamplerKind::Clock);
+    for n in 0..4u64 {
+        let object = program.heap_living(64 * MIB, n * 100, Some((n + 1) * 100));
+        program.loads(object, 100);
+    }
+    let advice = program.advice(Goal::FastBytes(64 * MIB));
+    assert_eq!((fast(&advice), advice.tiers[0].bytes, advice.footprint), (vec![0, 1, 2, 3], 64 * MIB, 64 * MIB));
+}
+
+#[test]
+fn with_levels_only_what_left_the_caches_gets_slower() {
+    let mut program = Program::new(SamplerKind::Pmu);
+    let (cached, missing) = (program.heap(MIB), program.heap(MIB));
+    program.samples(Some(cached), 900, |row| (row.level, row.latency) = (Some(Level::L2), Some(10)));
+    program.samples(Some(missing), 100, |row| (row.level, row.latency) = (Some(Level::LocalMemory), Some(210)));
+    let advice = program.advice(Goal::FastBytes(0));
+    assert_eq!(advice.basis, Basis::MissLatency);
+    // 100 x 210 of 900 x 10 + 100 x 210, twice as much longer.
+    assert!(near(advice.predicted.point, 0.7 * 2.0), "{:?}", advice.predicted);
+    assert!(!advice.caveats.iter().any(|caveat| matches!(caveat, Caveat::NoLevels { .. })));
+    program.tables.samples.iter_mut().for_each(|row| row.latency = None);
+    let advice = program.advice(Goal::FastBytes(0));
+    assert_eq!(advice.basis, Basis::MissLevels);
+    let memory = 100.0 * 100.0;
+    assert!(near(advice.predicted.point, memory / (memory + 900.0 * 4.7) * 2.0), "{:?}", advice.predicted);
+}
+
+#[test]
+fn stores_are_priced_by_the_latency_of_stores_where_it_is_known() {
+    let mut program = Program::new(SamplerKind::Clock);
+    let (read, written) = (program.heap(MIB), program.heap(MIB));
+    program.loads(read, 50);
+    program.samples(Some(written), 50, |row| row.access = Access::Store);
+    let mut options = options(Goal::FastBytes(0), Ranker::StallDensity);
+    (options.tiers[0].write_latency_ns, options.tiers[1].write_latency_ns) = (Some(80.0), Some(120.0));
+    let advice = program.ask(&options).unwrap();
+    assert!(near(advice.predicted.point, 0.5 * 2.0 + 0.5 * 0.5), "{:?}", advice.predicted);
+    // Stores that are faster there than reads are here save nothing.
+    options.tiers[1].write_latency_ns = Some(40.0);
+    assert!(near(program.ask(&options).unwrap().predicted.point, 1.0));
+}
+
+#[test]
+fn three_tiers_are_filled_by_what_each_costs() {
+    let mut options = options(Goal::FastBytes(64 * MIB), Ranker::StallDensity);
+    options.tiers.insert(1, Tier { capacity: Some(64 * MIB), ..tier("remote", 150.0) });
+    let advice = three().ask(&options).unwrap();
+    let tiers: Vec<usize> = advice.objects.iter().map(|object| object.tier).collect();
+    assert_eq!(tiers, [0, 1, 2]);
+    assert!(near(advice.predicted.point, 0.3 * 0.5 + 0.1 * 2.0));
+    assert_eq!(advice.optimality, Optimality::Exact);
+}
+
+#[test]
+fn rankers_without_costs_fill_in_their_order_and_are_priced_alike() {
+    let mut program = three();
+    // The last object was touched last, and then only.
+    for row in program.tables.samples.iter_mut().filter(|row| row.object == Some(2)) {
+        row.time_ns = SECOND - 1;
+    }
+    let ask = |ranker| program.ask(&options(Goal::FastBytes(128 * MIB), ranker)).unwrap();
+    assert_eq!(fast(&ask(Ranker::StallDensity)), [0, 1]);
+    assert_eq!(fast(&ask(Ranker::FirstTouch)), [0, 1]);
+    let hot = ask(Ranker::Hotness);
+    assert_eq!((fast(&hot), hot.optimality), (vec![2], Optimality::Greedy));
+    assert!(near(hot.predicted.point, 0.9 * 2.0));
+    assert!(hot.objects[0].why.starts_with("Place 1 of 3 by hotness; 10.0 %"), "{}", hot.objects[0].why);
+    let orders = |ranker| ask(ranker).objects.iter().map(|object| object.object.id.clone()).collect::<Vec<_>>();
+    assert_eq!(orders(Ranker::Random(1)), orders(Ranker::Random(1)));
+    assert!((2..9).any(|seed| orders(Ranker::Random(seed)) != orders(Ranker::Random(1))));
+}
+
+#[test]
+fn rankers_of_misses_order_by_misses_and_need_to_know_them() {
+    let mut program = Program::new(SamplerKind::Pmu);
+    for (bytes, misses) in [(64 * MIB, 500), (MIB, 100), (MIB, 10)] {
+        let object = program.heap(bytes);
+        program.samples(Some(object), misses, |row| row.level = Some(Level::LocalMemory));
+    }
+    let ranks = |program: &Program, ranker: Ranker| {
+        let advice = program.ask(&options(Goal::FastBytes(MIB), ranker)).unwrap();
+        advice.objects.iter().map(|object| object.object.samples as u64).collect::<Vec<_>>()
+    };
+    assert_eq!(ranks(&program, Ranker::LlcMisses), [500, 100, 10]);
+    assert_eq!(ranks(&program, Ranker::MissesPerByte), [100, 10, 500]);
+    program.meta.sampler.kind = SamplerKind::Clock;
+    for ranker in [Ranker::LlcMisses, Ranker::MissesPerByte] {
+        let error = program.ask(&options(Goal::FastBytes(MIB), ranker)).unwrap_err();
+        assert_eq!(error, AdviceError::NeedsLevels { ranker, sampler: SamplerKind::Clock });
+        let text = error.to_string();
+        assert!(text.contains("--sampler pmu") && text.contains("--ranker stall-density"), "{text}");
+    }
+}
+
+#[test]
+fn what_no_rule_can_name_stays_and_is_counted() {
+    let mut program = three();
+    let stack = program.add(ObjectKind::Stack, MIB, "[stack]");
+    let file = program.add(ObjectKind::File, MIB, "/data/file");
+    let scores = program.add(ObjectKind::Global, MIB, "scores");
+    let nameless = program.add(ObjectKind::Global, MIB, ".bss+0x1c40");
+    let tiny = program.add(ObjectKind::Global, 64, "counter");
+    let generated = program.heap(MIB);
+    program.tables.sites.iter_mut().filter(|row| row.site == generated).for_each(|row| row.module = None);
+    for object in [stack, file, scores, nameless, tiny, generated] {
+        program.loads(object, 100);
+    }
+    let advice = program.advice(Goal::FastBytes(0));
+    let fixed = |reason| advice.objects.iter().find(|object| object.fixed == Some(reason)).unwrap();
+    for reason in [Fixed::Stack, Fixed::File, Fixed::NoSymbol, Fixed::SmallGlobal] {
+        assert_eq!((fixed(reason).tier, fixed(reason).predicted.point, fixed(reason).rank), (0, 0.0, None));
+    }
+    assert_eq!(fixed(Fixed::NoSite).tier, 1);
+    assert!(near(fixed(Fixed::NoSite).predicted.point, 100.0 / 1600.0 * 2.0));
+    assert!(
+        fixed(Fixed::Stack).why.starts_with("Stacks stay in dram: 6.2 % of the time"),
+        "{}",
+        fixed(Fixed::Stack).why
+    );
+    // Three heap objects, the global, and the blocks without a site are slow; the rest is not.
+    assert!(near(advice.predicted.point, 1200.0 / 1600.0 * 2.0), "{:?}", advice.predicted);
+    let told = advice.caveats.iter().filter(|caveat| matches!(caveat, Caveat::Unmovable { .. })).count();
+    assert_eq!(told, 5);
+}
+
+#[test]
+fn an_object_without_samples_stays_slow_and_says_what_it_may_cost() {
+    let mut program = three();
+    program.heap(MIB);
+    let advice = program.advice(Goal::FastFraction(1.0));
+    let unseen = advice.objects.last().unwrap();
+    assert_eq!((unseen.tier, unseen.predicted.point), (1, 0.0));
+    assert!(unseen.predicted.high > 0.0 && advice.predicted.high > 0.0);
+    assert!(unseen.why.starts_with("No sample fell on it: in cxl it costs at most 0."), "{}", unseen.why);
+}
+
+#[test]
+fn what_is_not_known_is_said() {
+    let mut program = three();
+    program.samples(None, 250, |row| row.attribution = Attribution::None);
+    let rare = program.heap(MIB);
+    program.loads(rare, 3);
+    program.meta.complete = false;
+    program.meta.losses.frees = 7;
+    program.meta.allocator.shim = "attached to a running program".into();
+    program.tables.samples.iter_mut().take(300).for_each(|row| row.address_quality = AddressQuality::Approximate);
+    let mut options = options(Goal::FastBytes(512 * MIB), Ranker::StallDensity);
+    options.tiers[0] = Tier { bandwidth_gbs: Some(100.0), capacity: Some(64 * MIB), ..options.tiers[0].clone() };
+    options.tiers[1].bandwidth_gbs = Some(10.0);
+    let advice = program.ask(&options).unwrap();
+    let codes: Vec<&str> = advice.caveats.iter().map(Caveat::as_str).collect();
+    let expected = [
+        "no-levels",
+        "incomplete",
+        "lost",
+        "no-sites",
+        "unattributed",
+        "guessed",
+        "few-samples",
+        "bandwidth",
+        "budget-capped",
+    ];
+    assert_eq!(codes, expected);
+    assert_eq!(advice.budget, Some(64 * MIB));
+    let Some(Caveat::Unattributed { share, most }) = advice.caveats.get(4) else { panic!("{:?}", advice.caveats) };
+    assert!(near(*share, 250.0 / 1253.0) && near(*most, share * 2.0));
+    for caveat in &advice.caveats {
+        let text = caveat.text();
+        assert!(text.ends_with('.') && !text.contains("  ") && !text.contains("NaN"), "{text}");
+    }
+}
+
+#[test]
+fn touches_give_an_order_and_no_slowdown() {
+    let mut program = three();
+    program.meta.sampler.kind = SamplerKind::Fault;
+    let advice = program.advice(Goal::FastFraction(0.5));
+    assert_eq!((advice.basis, advice.caveats[0].as_str()), (Basis::Touches, "order-only"));
+}
+
+#[test]
+fn what_cannot_be_asked_is_refused_with_the_way_out() {
+    let program = three();
+    let refused = |change: &dyn Fn(&mut Options)| {
+        let mut options = options(Goal::FastBytes(0), Ranker::StallDensity);
+        change(&mut options);
+        program.ask(&options).unwrap_err().to_string()
+    };
+    for (text, change) in [
+        ("at least two", &(|o: &mut Options| drop(o.tiers.pop())) as &dyn Fn(&mut Options)),
+        ("the fastest first", &|o| o.tiers.reverse()),
+        ("no memory has", &|o| o.tiers[1].latency_ns = f64::NAN),
+        ("0 to 100 %", &|o| o.goal = Goal::FastFraction(1.5)),
+        ("0 to 100 %", &|o| o.goal = Goal::FastFraction(f64::NAN)),
+        ("0 % or more", &|o| o.goal = Goal::MaxSlowdown { limit: -0.1, bound: Bound::Point }),
+        ("fits in no tier", &|o| o.tiers[1].capacity = Some(1)),
+    ] {
+        assert!(refused(change).contains(text), "{}", refused(change));
+    }
+    let nothing = Program::new(SamplerKind::Clock);
+    assert_eq!(nothing.ask(&options(Goal::FastBytes(0), Ranker::FirstTouch)).unwrap_err(), AdviceError::NoSamples);
+    let mut stack_only = Program::new(SamplerKind::Clock);
+    let stack = stack_only.add(ObjectKind::Stack, MIB, "[stack]");
+    stack_only.loads(stack, 10);
+    let error = stack_only.ask(&options(Goal::FastBytes(0), Ranker::FirstTouch)).unwrap_err();
+    assert!(matches!(error, AdviceError::NothingToPlace { .. }), "{error}");
+}
+
+#[test]
+fn names_of_rankers_are_read_as_they_are_shown() {
+    for ranker in Ranker::ALL.into_iter().chain([Ranker::Random(7)]) {
+        assert_eq!(ranker.to_string().parse(), Ok(ranker));
+    }
+    assert!("best".parse::<Ranker>().unwrap_err().contains("stall-density, misses-per-byte"));
+    assert!("random:x".parse::<Ranker>().unwrap_err().contains("random:7"));
+}
