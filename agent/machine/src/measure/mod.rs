@@ -149,7 +149,7 @@ impl Steps<'_, '_> {
     }
 }
 
-/// Measure nodes and directories; takes some four seconds for each.
+/// Measure nodes and directories; takes some four seconds for each, seven where other programs have the CPUs.
 ///
 /// # Errors
 ///

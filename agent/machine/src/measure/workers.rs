@@ -17,7 +17,7 @@ const UNDISTURBED: f64 = 0.9;
 /// The part below which a window says nothing.
 const LEAST: f64 = 0.05;
 /// Windows in all, as a multiple of those wanted.
-const PATIENCE: usize = 3;
+const PATIENCE: usize = 2;
 
 /// A CPU, and a piece of work on it that returns the units it did.
 pub(crate) struct Job<'a> {
