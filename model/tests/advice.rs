@@ -98,6 +98,7 @@ impl Program {
                 tlb: None,
                 weight: 1.0,
                 object,
+                dependent: None,
             };
             change(&mut row);
             self.tables.samples.push(row);
