@@ -161,7 +161,7 @@ Options:
   --no-cache         generate the graph anew and keep nothing
   -h, --help         this text
 
-The result is one line of JSON on stdout: seconds per phase, bytes of each object's
+The result is one line of JSON on stdout: seconds and CPU seconds per phase, bytes of each object's
 largest block, a checksum, peak resident memory.
 "
     .to_owned()

@@ -41,11 +41,12 @@ impl Run {
             // SAFETY: the function has the signature of Tierscope's public header, and `name` is a C string.
             unsafe { mark(name.as_ptr()) };
         }
-        let start = Instant::now();
+        let (start, cpu_start) = (Instant::now(), cpu_seconds());
         let result = work(self);
         self.phases.push(json!({
             "name": name.to_string_lossy(),
             "seconds": start.elapsed().as_secs_f64(),
+            "cpu_seconds": cpu_seconds() - cpu_start,
             "resident_bytes": resident_bytes(),
         }));
         result
@@ -80,6 +81,14 @@ impl Run {
     }
 }
 
+/// CPU time of all threads of this process so far.
+fn cpu_seconds() -> f64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is a valid timespec to write to; this clock always exists, so that the call cannot fail.
+    unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut time) };
+    time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
+}
+
 /// Tierscope's mark, where its preload library is loaded.
 fn find_mark() -> Option<Mark> {
     // SAFETY: the name is a C string; looking it up has no effect but to bind it.
@@ -100,8 +109,9 @@ mod tests {
         let mut run = Run::new(&settings);
         assert!(run.mark.is_none());
         assert_eq!(run.phase(c"first", |_| 7), 7);
-        run.phase(c"second", |_| ());
+        run.phase(c"second", |_| (0..1_000_000).for_each(|i| _ = std::hint::black_box(i)));
         let result = run.finish(&settings, Map::new()).unwrap();
+        assert!(result["phases"][1]["cpu_seconds"].as_f64().unwrap() > 0.0);
         assert_eq!((&result["phases"][0]["name"], &result["phases"][1]["name"]), (&json!("first"), &json!("second")));
     }
 

@@ -61,6 +61,7 @@ pub(crate) fn run(settings: &Settings, run: &mut Run) -> Map<String, Value> {
         levels
     });
     let mut result = graphs::result(settings, &graph, checksum::of(levels.iter().flatten().copied()));
+    result.insert("sources".into(), json!(sources));
     result.insert("reached".into(), json!(levels.last().map_or(0, |sizes| sizes.iter().sum())));
     result
 }

@@ -26,7 +26,7 @@ pub(crate) static WORKLOADS: &[Workload] = &[
     kernel("bfs", "breadth-first search (direction-optimising), one source per iteration", 200, bfs::run),
     kernel("cc", "connected components (Afforest), all anew in each iteration", 200, cc::run),
     kernel("pr", "PageRank (pull), one step per iteration", 100, pr::run),
-    kernel("sssp", "shortest paths (delta-stepping), one source per iteration", 16, sssp::run),
+    kernel("sssp", "shortest paths (delta-stepping), one source per iteration", 10, sssp::run),
     kernel("tc", "triangle counting (ordered by degree), all anew in each iteration", 1, tc::run),
 ];
 

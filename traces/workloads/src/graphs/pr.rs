@@ -85,10 +85,18 @@ pub(crate) fn page_rank(graph: &Graph, iterations: u32, threads: u32, registry: 
     (scores, change as f32 / ONE)
 }
 
-/// What a row's neighbours contribute.
+/// What a row's neighbours contribute. Four sums are taken side by side: an addition need not wait for the one before.
 #[inline]
 fn sum(row: &[u32], contributions: &[f32]) -> f32 {
-    row.iter().map(|&u| contributions[u as usize]).sum()
+    let of = |u: u32| contributions[u as usize];
+    let (quads, rest) = row.as_chunks::<4>();
+    let mut sums = [0.0; 4];
+    for quad in quads {
+        for (sum, &u) in sums.iter_mut().zip(quad) {
+            *sum += of(u);
+        }
+    }
+    sums.iter().sum::<f32>() + rest.iter().map(|&u| of(u)).sum::<f32>()
 }
 
 #[inline(never)]

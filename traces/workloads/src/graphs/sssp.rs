@@ -35,7 +35,7 @@ pub(crate) const UNREACHED: u32 = u32::MAX;
 const HEAVIEST: u32 = 255;
 
 /// Distances that share a bin.
-const DELTA: u32 = 32;
+const DELTA: u32 = 16;
 
 /// Vertices a thread takes from the frontier at a time.
 const PIECE: usize = 64;
