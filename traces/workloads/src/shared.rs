@@ -8,6 +8,7 @@
 //! All accesses are relaxed. What one level writes and the next reads is ordered by the barrier between them.
 
 use std::ops::Range;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 const _: () = {
@@ -41,6 +42,16 @@ pub(crate) fn view<T: Word>(words: &mut [T]) -> &[T::Atomic] {
     // SAFETY: `Word` is implemented above only for numbers whose atomic has the same size and alignment (asserted) and
     // for which every bit pattern is valid; the exclusive borrow lasts as long as the shared one that replaces it.
     unsafe { std::slice::from_raw_parts(words.as_mut_ptr().cast(), words.len()) }
+}
+
+/// Adds 1 to a counter; see [`add`].
+#[inline]
+pub(crate) fn count(counter: &AtomicU32, contended: bool) {
+    if contended {
+        counter.fetch_add(1, Relaxed);
+    } else {
+        counter.store(counter.load(Relaxed) + 1, Relaxed);
+    }
 }
 
 /// Adds to a counter and returns what it held. Where one thread alone counts (`contended` is false), a load and a store
@@ -99,6 +110,23 @@ pub(crate) fn for_each_piece(range: Range<usize>, piece: usize, threads: u32, wo
     });
 }
 
+/// Calls `work` with every chunk of `data` and where it begins, on that many threads. What one thread has for itself
+/// needs no atomics, so that loops over it can be vectorised.
+pub(crate) fn for_each_chunk_mut<T: Send>(
+    data: &mut [T],
+    chunk: usize,
+    threads: u32,
+    work: impl Fn(usize, &mut [T]) + Sync,
+) {
+    let chunks = Mutex::new(data.chunks_mut(chunk).enumerate());
+    on_threads(threads, |_| {
+        let next = || chunks.lock().ok()?.next();
+        while let Some((index, data)) = next() {
+            work(index * chunk, data);
+        }
+    });
+}
+
 /// Runs `work` on that many threads at once, which it tells their numbers from 0; the caller's is 0.
 pub(crate) fn on_threads(threads: u32, work: impl Fn(u32) + Sync) {
     std::thread::scope(|scope| {
@@ -126,6 +154,15 @@ mod tests {
         let mut covered: Vec<usize> = (0..3).flat_map(|thread| turns(5..1000, 7, thread, 3)).flatten().collect();
         covered.sort_unstable();
         assert!(covered.into_iter().eq(5..1000));
+    }
+
+    #[test]
+    fn chunks_cover_the_data_once() {
+        let mut data = vec![0; 1000];
+        for_each_chunk_mut(&mut data, 7, 3, |start, chunk| {
+            chunk.iter_mut().enumerate().for_each(|(index, number)| *number += start + index);
+        });
+        assert!(data.into_iter().eq(0..1000));
     }
 
     #[test]
