@@ -125,8 +125,12 @@ impl<'m, P: Pages> Arena<'m, P> {
         self.start.as_ptr().with_addr(address)
     }
 
+    /// A heap; any number is a shard.
     fn heap(&self, tier: usize, shard: usize) -> Option<&'m Heap<'m, P>> {
-        self.heaps.get(tier * self.settings.shards + shard % self.settings.shards)
+        let shards = self.settings.shards;
+        // Most are smaller, and a division is slow.
+        let shard = if shard < shards { shard } else { shard % shards };
+        self.heaps.get(tier * shards + shard)
     }
 
     /// Whether an address lies in the region: one subtraction and one comparison.
@@ -197,12 +201,11 @@ impl<'m, P: Pages> Arena<'m, P> {
 
     /// From the heap of the shard or, if that has no room, from the tier's others.
     fn allocate_small(&self, tier: usize, bytes: usize, alignment: usize, shard: usize) -> Option<Fresh> {
-        let shard = shard % self.settings.shards;
-        (0..self.settings.shards).find_map(|further| {
-            let heap = self.heap(tier, shard + further)?;
-            let block = heap.small.lock(self.relax()).allocate(bytes, alignment)?;
+        let from = |shard: usize| {
+            let block = self.heap(tier, shard)?.small.lock(self.relax()).allocate(bytes, alignment)?;
             Some(Fresh { address: block.addr().get(), zero: false })
-        })
+        };
+        from(shard).or_else(|| (1..self.settings.shards).find_map(|further| from(shard.wrapping_add(further))))
     }
 
     fn allocate_large(&self, tier: usize, pages: usize, alignment: usize) -> Option<Fresh> {

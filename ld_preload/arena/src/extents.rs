@@ -109,7 +109,7 @@ impl<'m, P: Pages> Arena<'m, P> {
         let runs = self.runs_of(extents, segment)?;
         let missing = pages.len() - runs.committed.count(pages.clone());
         let mut committed = 0;
-        if of.budget.charge(missing * PAGE) {
+        if missing > 0 && of.budget.charge(missing * PAGE) {
             for run in runs.committed.clone().runs(pages.clone(), false) {
                 if !self.pages.commit(tier, base + run.start * PAGE, run.len() * PAGE) {
                     break;

@@ -194,8 +194,9 @@ impl<'m, P: Pages> Small<'m, P> {
         if head & IN_USE == 0 || !(SMALLEST_PIECE..SEGMENT).contains(&bytes) || !next.is_multiple_of(2 * WORD) {
             return None;
         }
+        let is_ours = next / CHUNK == piece / CHUNK || ours(next);
         // SAFETY: as above.
-        (ours(next) && unsafe { self.head(next) } & PREVIOUS_IN_USE != 0).then_some(bytes - WORD)
+        (is_ours && unsafe { self.head(next) } & PREVIOUS_IN_USE != 0).then_some(bytes - WORD)
     }
 
     /// # Safety

@@ -31,7 +31,7 @@ impl Bits {
     }
 
     pub(crate) fn set(&mut self, range: Range<usize>, value: bool) {
-        for (index, word) in self.0.iter_mut().enumerate() {
+        for (index, word) in self.0.iter_mut().enumerate().take(range.end.div_ceil(64)).skip(range.start / 64) {
             let mask = mask_in(index, &range);
             *word = if value { *word | mask } else { *word & !mask };
         }
@@ -50,7 +50,8 @@ impl Bits {
     }
 
     pub(crate) fn count(&self, range: Range<usize>) -> usize {
-        self.0.iter().enumerate().map(|(index, word)| (word & mask_in(index, &range)).count_ones() as usize).sum()
+        let words = self.0.iter().enumerate().take(range.end.div_ceil(64)).skip(range.start / 64);
+        words.map(|(index, word)| (word & mask_in(index, &range)).count_ones() as usize).sum()
     }
 
     /// The runs of bits that equal `value` within `range`.
