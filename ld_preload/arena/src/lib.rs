@@ -42,6 +42,9 @@
 //! threads are spread over shards. Like any `dlmalloc` it returns the end of its memory and runs that are wholly
 //! free, never pages in the middle of one.
 //!
+//! On Unix the crate depends on crate `libc` for an allocator of its own that is not used here. None of its code stays,
+//! but its link attributes name the C library to the linker; `ld_preload/build.rs` keeps that out of the shim.
+//!
 //! # What is accounted
 //!
 //! Per tier the committed bytes, exactly: charged before they are committed, given back after they were decommitted,
