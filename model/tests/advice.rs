@@ -1,12 +1,13 @@
 //! Where objects are put, what that is said to cost, and what is said not to be known.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
+use tierscope_model::advice::policy::{Setting, policy};
 use tierscope_model::advice::{Advice, AdviceError, Basis, Caveat, Fixed, Goal, Options, Ranker, Tier, advise};
 use tierscope_model::summary::{SortKey, summarise};
 use tierscope_placement::{Bound, Limits, Optimality};
 use tierscope_traces::{
     Access, AddressQuality, AllocationRow, Attribution, Level, Meta, ModuleRow, ObjectKind, ObjectRow, SampleRow,
-    SamplerKind, SiteRow, Tables,
+    SamplerKind, SiteRow, SymbolRow, Tables,
 };
 
 const MIB: u64 = 1 << 20;
@@ -418,4 +419,119 @@ fn names_of_rankers_are_read_as_they_are_shown() {
     }
     assert!("best".parse::<Ranker>().unwrap_err().contains("stall-density, misses-per-byte"));
     assert!("random:x".parse::<Ranker>().unwrap_err().contains("random:7"));
+}
+
+fn written(program: &Program, goal: Goal) -> tierscope_policy::Policy {
+    let tier = |name: &str, node| tierscope_policy::Tier {
+        name: name.into(),
+        backend: Some(tierscope_policy::Backend::Numa { nodes: vec![node], strict: false }),
+        capacity: None,
+    };
+    let tiers = vec![tier("dram", 0), tier("cxl", 1)];
+    let setting = Setting { profile: "app.tsp".into(), tiers, ..Setting::default() };
+    let policy = policy(&program.advice(goal), &program.meta, setting);
+    let read = tierscope_policy::Policy::parse(&policy.to_toml()).unwrap();
+    assert_eq!(read, policy, "a policy reads back as it was written:\n{}", policy.to_toml());
+    read
+}
+
+#[test]
+fn a_policy_names_what_is_fast_and_leaves_the_rest_to_the_default() {
+    let mut program = three();
+    program.meta.program.exe = "/opt/app".into();
+    let scores = program.add(ObjectKind::Global, MIB, "scores");
+    program.loads(scores, 1);
+    let policy = written(&program, Goal::FastBytes(64 * MIB));
+    assert_eq!((policy.default_tier.as_str(), policy.tiers[0].capacity), ("cxl", Some(64 * MIB)));
+    assert_eq!(policy.program.build_id_of("app"), Some("aa"));
+    assert_eq!(policy.origin.fast, Some(64 * MIB));
+    let [site, global] = policy.rules.as_slice() else { panic!("{:?}", policy.rules) };
+    assert_eq!(site.tier, "dram");
+    let entries: Vec<String> = site.site.iter().map(ToString::to_string).collect();
+    assert_eq!(entries, ["app+0x100", "app+0x10"], "the whole stack, by return addresses");
+    assert!(site.why.as_ref().unwrap().contains("of the time in"));
+    // A global in the default tier has a rule all the same: the default is for blocks.
+    assert_eq!((global.symbol.as_deref(), global.module.as_deref()), (Some("scores"), Some("app")));
+    assert_eq!(global.tier, "cxl");
+}
+
+#[test]
+fn a_policy_without_a_budget_or_without_tiers_of_its_own_is_one_all_the_same() {
+    assert!(written(&three(), Goal::FastBytes(0)).rules.is_empty());
+    let program = three();
+    let bare = policy(&program.advice(Goal::FastFraction(0.5)), &program.meta, Setting::default());
+    assert_eq!(tierscope_policy::Policy::parse(&bare.to_toml()).unwrap().rules.len(), bare.rules.len());
+    assert!(bare.tiers.iter().all(|tier| tier.backend.is_none()));
+}
+
+#[test]
+fn names_that_would_break_a_file_do_not() {
+    let mut program = three();
+    let name = "a\u{1b}[31m\"b\"\nc = 'd'\u{202e}";
+    let global = program.add(ObjectKind::Global, MIB, name);
+    program.loads(global, 1);
+    program.tables.symbols = vec![SymbolRow {
+        module: 0,
+        offset: 0x100,
+        inline_depth: 0,
+        function: name.into(),
+        file: Some(name.into()),
+        line: Some(1),
+    }];
+    program.tables.modules[0].path = "/opt/+0x\u{7f}".into();
+    let policy = written(&program, Goal::FastFraction(1.0));
+    assert!(policy.rules.iter().any(|rule| rule.symbol.as_deref() == Some(name)));
+}
+
+#[test]
+fn parts_of_a_site_are_told_apart_by_class_and_slot() {
+    let mut program = Program::new(SamplerKind::Clock);
+    let first = program.heap(64 * MIB);
+    for (class, slot, bytes) in [(26, 1, 64 * MIB), (8, 0, 300)] {
+        let other = program.heap(bytes);
+        let row = program.tables.objects.last_mut().unwrap();
+        (row.site, row.size_class, row.slot) = (Some(first), Some(class), Some(slot));
+        program.loads(other, 100);
+    }
+    program.loads(first, 100);
+    let policy = written(&program, Goal::FastFraction(1.0));
+    let mut narrowed: Vec<(String, Option<u16>)> =
+        policy.rules.iter().map(|rule| (rule.sizes.to_string(), rule.ordinal)).collect();
+    narrowed.sort();
+    let large = "64 MiB..128 MiB".to_owned();
+    assert_eq!(narrowed, [(large.clone(), Some(0)), (large, Some(1)), ("< 64 KiB".to_owned(), None)]);
+}
+
+#[test]
+fn a_site_that_is_cut_short_does_not_take_others_along() {
+    let mut program = Program::new(SamplerKind::Clock);
+    // Both are allocated by the same function; one is called from generated code, the other from `main`.
+    let (cut, whole) = (program.heap(MIB), program.heap(MIB));
+    for row in &mut program.tables.sites {
+        row.offset = if row.depth == 0 { 0x100 } else { 0x10 };
+        if row.site == cut && row.depth == 1 {
+            row.module = None;
+        }
+    }
+    program.loads(cut, 90);
+    program.loads(whole, 10);
+    let policy = written(&program, Goal::FastBytes(MIB));
+    let rules: Vec<(usize, &str)> = policy.rules.iter().map(|rule| (rule.site.len(), rule.tier.as_str())).collect();
+    assert_eq!(rules, [(2, "cxl"), (1, "dram")]);
+}
+
+#[test]
+fn deep_stacks_are_kept_to_what_a_rule_holds_and_equal_ones_said_once() {
+    let mut program = Program::new(SamplerKind::Clock);
+    for (site, outermost) in [(0, 0x9000), (1, 0x9001)] {
+        let object = program.heap(MIB);
+        program.tables.sites.retain(|row| row.site != site);
+        for depth in 0..40u16 {
+            let offset = if depth == 39 { outermost } else { 0x100 + u64::from(depth) };
+            program.tables.sites.push(SiteRow { site, depth, module: Some(0), offset });
+        }
+        program.loads(object, 10);
+    }
+    let policy = written(&program, Goal::FastFraction(1.0));
+    assert_eq!(policy.rules.iter().map(|rule| rule.site.len()).collect::<Vec<_>>(), [32]);
 }

@@ -19,6 +19,7 @@ pub mod cost;
 mod error;
 mod lives;
 mod place;
+pub mod policy;
 mod rank;
 mod tier;
 mod why;
