@@ -14,11 +14,12 @@
 // object in turn; there are as many rounds as --rounds says or as fit in --seconds. The pauses before and after allow what
 // runs beside it (a migration) to be watched.
 //
-// usage: objects [--mebibytes N] [--nodes-count N] [--rounds N] [--seconds S] [--idle S] [--only OBJECT,...]
-//                [--side FILE] [--nodes FILE]
+// usage: objects [--mebibytes N] [--nodes-count N] [--rounds N] [--seconds S] [--idle S] [--await FILE]
+//                [--only OBJECT,...] [--side FILE] [--nodes FILE]
+//   --side FILE   before the first round: JSON lines of object, address and bytes of each extent (nodes: first and last block)
+//   --await FILE  after that: wait for a file to appear
 //   --idle S      sleep so long after the last round, before the pages are looked for
 //   --only LIST   work on these alone; all are made
-//   --side FILE   before the first round: JSON lines of object, address and bytes of each extent (nodes: first and last block)
 //   --nodes FILE  at the end: JSON lines of object, bytes, pages, and pages on each node as move_pages finds them
 //
 // To standard output, one line an object ("ring 0.123456 s") and one of the total. --mebibytes is at most 64, the matrix's size.
@@ -32,11 +33,11 @@
 #include <map>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <vector>
 
 #include <sys/mman.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 namespace {
@@ -63,22 +64,31 @@ namespace {
     std::exit(2);
 }
 
-template <typename T> T *made(void *memory) {
+// Not inlined, so that what a call returned to is a line of its caller, and the call before it is no jump.
+[[gnu::noinline]] void require(const void *memory) {
     if (!memory || memory == MAP_FAILED)
         fail("no memory");
-    return static_cast<T *>(memory);
 }
 
-[[gnu::noinline]] std::uint32_t *allocate_ring(std::size_t bytes) { return made<std::uint32_t>(std::malloc(bytes)); }
+[[gnu::noinline]] std::uint32_t *allocate_ring(std::size_t bytes) {
+    auto *ring = static_cast<std::uint32_t *>(std::malloc(bytes));
+    require(ring);
+    return ring;
+}
 
-[[gnu::noinline]] std::uint64_t *allocate_table(std::size_t bytes) { return made<std::uint64_t>(std::calloc(bytes / 8, 8)); }
+[[gnu::noinline]] std::uint64_t *allocate_table(std::size_t bytes) {
+    auto *table = static_cast<std::uint64_t *>(std::calloc(bytes / 8, 8));
+    require(table);
+    return table;
+}
 
 // Begins with 64 KiB and doubles, writing what is new each time, so that what is copied is real.
 [[gnu::noinline]] std::uint64_t *grow_log(std::size_t bytes) {
     std::uint64_t *log = nullptr;
     std::size_t written = 0;
     for (std::size_t size = 1u << 16;; size = size * 2 < bytes ? size * 2 : bytes) {
-        log = made<std::uint64_t>(std::realloc(log, size));
+        log = static_cast<std::uint64_t *>(std::realloc(log, size));
+        require(log);
         for (; written < size / 8; written++)
             log[written] = written;
         if (size == bytes)
@@ -86,24 +96,33 @@ template <typename T> T *made(void *memory) {
     }
 }
 
-[[gnu::noinline]] double *allocate_stream(std::size_t bytes) { return made<double>(std::aligned_alloc(4096, bytes)); }
+[[gnu::noinline]] double *allocate_stream(std::size_t bytes) {
+    auto *stream = static_cast<double *>(std::aligned_alloc(4096, bytes));
+    require(stream);
+    return stream;
+}
 
-// The empty assembly keeps the call from becoming a jump, which would leave this function out of the stack.
 [[gnu::noinline]] std::uint64_t *allocate_buckets(std::size_t bytes) {
     auto *buckets = new std::uint64_t[bytes / 8];
-    asm volatile("" : "+r"(buckets));
+    require(buckets);
     return buckets;
 }
 
 [[gnu::noinline]] std::uint64_t *map_window(std::size_t bytes) {
-    return made<std::uint64_t>(mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    void *window = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    require(window);
+    return static_cast<std::uint64_t *>(window);
 }
 
-[[gnu::noinline]] Node *malloc_node() { return made<Node>(std::malloc(sizeof(Node))); }
+[[gnu::noinline]] Node *malloc_node() {
+    auto *node = static_cast<Node *>(std::malloc(sizeof(Node)));
+    require(node);
+    return node;
+}
 
 [[gnu::noinline]] Node *new_node() {
     auto *node = new Node;
-    asm volatile("" : "+r"(node));
+    require(node);
     return node;
 }
 
@@ -281,7 +300,7 @@ double seconds() { return std::chrono::duration<double>(std::chrono::steady_cloc
 int main(int argc, char **argv) {
     std::size_t bytes = 16 * kMebibyte, count = 1'000'000, rounds = 20;
     double limit = 0, idle = 0;
-    const char *side = nullptr, *nodes = nullptr;
+    const char *side = nullptr, *nodes = nullptr, *awaited = nullptr;
     std::string only;
     for (int i = 1; i < argc; i += 2) {
         std::string_view option = argv[i];
@@ -300,6 +319,8 @@ int main(int argc, char **argv) {
             limit = std::strtod(value, nullptr);
         else if (option == "--idle")
             idle = std::strtod(value, nullptr);
+        else if (option == "--await")
+            awaited = value;
         else if (option == "--only")
             only = std::string(",") + value + ",";
         else if (option == "--side")
@@ -321,6 +342,8 @@ int main(int argc, char **argv) {
     std::printf("made %.6f s\n", seconds() - start);
     if (side)
         write_side(side, objects);
+    while (awaited && access(awaited, F_OK))
+        std::this_thread::sleep_for(std::chrono::milliseconds(20));
 
     const char *names[] = {"ring", "table", "log", "stream", "buckets", "window", "matrix", "nodes"};
     std::map<std::string, double> spent;
@@ -342,8 +365,7 @@ int main(int argc, char **argv) {
     // A result nothing can be without.
     std::fprintf(stderr, "%s", sum == 1 ? " " : "");
 
-    timespec pause = {static_cast<time_t>(idle), static_cast<long>((idle - static_cast<double>(static_cast<time_t>(idle))) * 1e9)};
-    nanosleep(&pause, nullptr);
+    std::this_thread::sleep_for(std::chrono::duration<double>(idle));
     if (nodes)
         write_nodes(nodes, objects);
     return 0;
