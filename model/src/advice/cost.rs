@@ -6,7 +6,7 @@
 //!
 //! For a sampler that knows levels only accesses that left the caches get slower, so only their time counts: the sum of
 //! their latencies over that of all samples (as PACT, ASPLOS'26, divides stall time by sampled latency). Where samples carry
-//! levels without latencies, each level stands for what it typically takes ([`NOMINAL_NS`]).
+//! levels without latencies, each level stands for what it typically takes (`NOMINAL_NS`).
 //!
 //! **Why it is an upper bound.** Under a clock sampler the share holds computing as well as waiting. And it takes all time as
 //! in proportion to latency: misses that overlap are slowed once, not each. What it leaves out is a tier whose bandwidth
