@@ -75,7 +75,10 @@ impl Block {
 
     fn holds(&self, bytes: usize) -> bool {
         // SAFETY: soiled before.
-        unsafe { std::slice::from_raw_parts(self.at.as_ptr(), bytes) }.iter().all(|byte| *byte == self.mark)
+        let held = unsafe { std::slice::from_raw_parts(self.at.as_ptr(), bytes) };
+        // Miri takes a second for a megabyte: there the first bytes, the last, and some of each page must do.
+        let step = if cfg!(miri) && bytes > 200 { 509 } else { 1 };
+        held.iter().step_by(step).chain(held.last()).all(|byte| *byte == self.mark)
     }
 }
 
