@@ -25,7 +25,7 @@ pub fn to_json(report: &Report<'_>) -> Value {
     })
 }
 
-fn profile(report: &Report<'_>) -> Value {
+pub(crate) fn profile(report: &Report<'_>) -> Value {
     let (meta, summary) = (report.meta, report.summary);
     let known = summary.samples > 0.0;
     let shares = &summary.attribution;
@@ -131,11 +131,11 @@ fn unattributed(row: &Unattributed) -> Value {
     })
 }
 
-fn interval(interval: Interval) -> Value {
+pub(crate) fn interval(interval: Interval) -> Value {
     json!([interval.low, interval.high])
 }
 
 /// Counts are estimates where rows stand for several; they are given as whole numbers.
-fn whole(value: f64) -> u64 {
+pub(crate) fn whole(value: f64) -> u64 {
     value.round() as u64
 }

@@ -1,9 +1,10 @@
-//! What a summary looks like: a table for people, JSON for scripts, one HTML file to pass on.
+//! What a summary and an advice look like: tables for people, JSON for scripts, one HTML file to pass on.
 //!
 //! Nothing is computed here but layout. Names come from the recorded program and from whoever made the profile, so
 //! every one passes [`text::printable`] before it reaches a terminal: no control characters, no direction overrides, and
 //! a width that can be counted. Every number shown has where it came from (the header) and how sure it is beside it.
 
+mod advice;
 mod header;
 mod html;
 mod json;
@@ -19,6 +20,7 @@ use tierscope_model::Summary;
 use tierscope_model::summary::SortKey;
 use tierscope_traces::Meta;
 
+pub use advice::{ADVICE_SCHEMA, AdviceReport, advice_to_json, render_advice};
 pub use html::render_html;
 pub use json::{SCHEMA, to_json};
 pub use table::render_table;

@@ -12,16 +12,16 @@ use crate::units::{bytes, count, thousands};
 use crate::{RenderOptions, Report, header, names, stacks};
 
 /// The narrowest table: below this, lines are left to the terminal to break.
-const NARROWEST: usize = 60;
+pub(crate) const NARROWEST: usize = 60;
 /// The widest the table grows where nothing limits it.
-const WIDEST: usize = 160;
+pub(crate) const WIDEST: usize = 160;
 const KIND_FROM: usize = 96;
 const ACCESS_FROM: usize = 116;
 
 /// The whole report: header, warnings, table, and the stacks of the first objects. Ends with a newline.
 #[must_use]
 pub fn render_table(report: &Report<'_>, options: &RenderOptions) -> String {
-    let paint = Paint(options.color);
+    let paint = Paint::new(options.color);
     let columns = options.width.unwrap_or(WIDEST).clamp(NARROWEST, WIDEST);
     let mut out = String::new();
     for (label, text) in header::lines(report) {
@@ -51,6 +51,10 @@ pub(crate) fn line(out: &mut String, text: &str) {
 pub(crate) struct Paint(bool);
 
 impl Paint {
+    pub(crate) fn new(color: bool) -> Self {
+        Self(color)
+    }
+
     fn with(self, code: &str, text: &str) -> String {
         if self.0 { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
     }
@@ -60,7 +64,7 @@ impl Paint {
     pub(crate) fn dim(self, text: &str) -> String {
         self.with("2", text)
     }
-    fn warn(self, text: &str) -> String {
+    pub(crate) fn warn(self, text: &str) -> String {
         self.with("33", text)
     }
 }

@@ -1,0 +1,148 @@
+//! What an advice looks like, as snapshots and against its published schema.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
+
+mod fixture;
+mod schema;
+
+use std::path::Path;
+
+use fixture::{MIB, hostile, meta, report, summary, tables};
+use schema::{check, described};
+use serde_json::Value;
+use tierscope_model::advice::{Advice, Goal, Options, Ranker, Tier, advise};
+use tierscope_placement::{Bound, Limits};
+use tierscope_report::{AdviceReport, RenderOptions, advice_to_json, render_advice};
+use tierscope_traces::{Meta, SamplerKind, Tables};
+use unicode_width::UnicodeWidthStr;
+
+const SCHEMA: &str = include_str!("../../../docs/advice.schema.json");
+const DOCUMENT: &str = include_str!("../../../docs/advice.md");
+
+fn tier(name: &str, latency_ns: f64, bandwidth_gbs: f64) -> Tier {
+    Tier { name: name.into(), latency_ns, write_latency_ns: None, bandwidth_gbs: Some(bandwidth_gbs), capacity: None }
+}
+
+fn asked(meta: &Meta, tables: &Tables, goal: Goal, ranker: Ranker) -> Advice {
+    let tiers = vec![tier("ddr5", 114.0, 218.0), tier("cxl", 271.0, 26.0)];
+    let options = Options { tiers, goal, ranker, limits: Limits::default() };
+    advise(meta, tables, &summary(meta, tables), &options).unwrap()
+}
+
+fn text(meta: &Meta, tables: &Tables, advice: &Advice, policy: Option<&Path>, options: &RenderOptions) -> String {
+    let summary = summary(meta, tables);
+    render_advice(&AdviceReport { report: report(meta, &summary), advice, policy }, options)
+}
+
+fn json(meta: &Meta, tables: &Tables, advice: &Advice) -> Value {
+    let summary = summary(meta, tables);
+    advice_to_json(&AdviceReport { report: report(meta, &summary), advice, policy: None })
+}
+
+fn options(width: usize) -> RenderOptions {
+    RenderOptions { width: Some(width), ..RenderOptions::default() }
+}
+
+#[test]
+fn at_80_columns() {
+    let (meta, tables) = (meta(), tables());
+    let advice = asked(&meta, &tables, Goal::FastFraction(0.5), Ranker::StallDensity);
+    insta::assert_snapshot!(text(&meta, &tables, &advice, None, &options(80)));
+}
+
+#[test]
+fn at_120_columns_with_a_policy() {
+    let (meta, tables) = (meta(), tables());
+    let advice = asked(&meta, &tables, Goal::FastBytes(70 * MIB), Ranker::StallDensity);
+    let policy = Path::new("my policies/bc.policy.toml");
+    insta::assert_snapshot!(text(&meta, &tables, &advice, Some(policy), &options(120)));
+}
+
+#[test]
+fn in_order_of_first_touch() {
+    let (meta, tables) = (meta(), tables());
+    let advice = asked(&meta, &tables, Goal::FastBytes(130 * MIB), Ranker::FirstTouch);
+    insta::assert_snapshot!(text(&meta, &tables, &advice, None, &RenderOptions { top: 3, ..options(80) }));
+}
+
+#[test]
+fn for_a_slowdown() {
+    let (meta, tables) = (meta(), tables());
+    let goal = Goal::MaxSlowdown { limit: 0.07, bound: Bound::High };
+    let advice = asked(&meta, &tables, goal, Ranker::StallDensity);
+    insta::assert_snapshot!(text(&meta, &tables, &advice, None, &RenderOptions { stacks: 0, ..options(80) }));
+}
+
+#[test]
+fn of_page_faults() {
+    let (mut meta, tables) = (meta(), tables());
+    meta.sampler.kind = SamplerKind::Fault;
+    meta.allocator.shim = "the program is statically linked".into();
+    let advice = asked(&meta, &tables, Goal::FastFraction(0.25), Ranker::Hotness);
+    insta::assert_snapshot!(text(&meta, &tables, &advice, None, &RenderOptions { stacks: 0, ..options(80) }));
+}
+
+#[test]
+fn as_json() {
+    let (meta, tables) = (meta(), tables());
+    let advice = asked(&meta, &tables, Goal::FastFraction(0.5), Ranker::StallDensity);
+    insta::assert_json_snapshot!(json(&meta, &tables, &advice), { ".profile" => "[as of report --json]" });
+}
+
+#[test]
+fn every_advice_is_by_the_contract() {
+    let root: Value = serde_json::from_str(SCHEMA).unwrap();
+    for (meta, tables) in [(meta(), tables()), hostile()] {
+        for ranker in [Ranker::StallDensity, Ranker::Hotness, Ranker::FirstTouch, Ranker::Random(3)] {
+            for goal in
+                [Goal::FastBytes(0), Goal::FastFraction(1.0), Goal::MaxSlowdown { limit: 0.2, bound: Bound::Point }]
+            {
+                let value = json(&meta, &tables, &asked(&meta, &tables, goal, ranker));
+                check(&root, &root, &value, "advice");
+                let mut own = value.clone();
+                // What is in the profile is described with the report.
+                own.as_object_mut().unwrap().remove("profile");
+                described(&root, &root, DOCUMENT, &own, "");
+            }
+        }
+    }
+}
+
+#[test]
+fn slowdowns_of_objects_add_up_to_that_of_the_run() {
+    let (meta, tables) = (meta(), tables());
+    let value = json(&meta, &tables, &asked(&meta, &tables, Goal::FastFraction(0.3), Ranker::StallDensity));
+    let sum: f64 =
+        value["objects"].as_array().unwrap().iter().map(|object| object["predicted_slowdown"].as_f64().unwrap()).sum();
+    assert!(sum > 0.0 && (sum - value["predicted_slowdown"].as_f64().unwrap()).abs() < 1e-9);
+    let next = value["curve"][0]["next_object"].as_str().unwrap();
+    assert!(value["objects"].as_array().unwrap().iter().any(|object| object["id"] == next));
+}
+
+#[test]
+fn no_line_is_wider_than_asked_and_no_control_character_gets_out() {
+    let (meta, tables) = hostile();
+    let advice = asked(&meta, &tables, Goal::FastFraction(0.5), Ranker::StallDensity);
+    for width in [60, 61, 80, 100, 120, 160] {
+        let text = text(&meta, &tables, &advice, None, &options(width));
+        let (body, next) = text.trim_end().rsplit_once('\n').unwrap();
+        for line in body.lines() {
+            assert!(line.width() <= width, "{} > {width}: {line}", line.width());
+        }
+        // A command that is broken in two cannot be copied.
+        assert!(next.starts_with("next        tierscope advise bc.4711.tsp --fast 50%"), "{next}");
+        assert!(!text.lines().any(|line| line.chars().any(char::is_control)));
+    }
+}
+
+#[test]
+fn colours_change_nothing_but_colours() {
+    let (meta, tables) = (meta(), tables());
+    let advice = asked(&meta, &tables, Goal::FastFraction(0.5), Ranker::StallDensity);
+    let mut coloured = text(&meta, &tables, &advice, None, &RenderOptions { color: true, ..options(120) });
+    assert!(coloured.contains("\u{1b}["));
+    for code in ["\u{1b}[0m", "\u{1b}[1m", "\u{1b}[2m", "\u{1b}[33m"] {
+        coloured = coloured.replace(code, "");
+    }
+    let trimmed = |text: &str| text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n");
+    assert_eq!(trimmed(&coloured), trimmed(&text(&meta, &tables, &advice, None, &options(120))));
+}
