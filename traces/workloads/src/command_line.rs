@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use lexopt::{Arg, Parser, ValueExt};
 
+use crate::options::Options;
 use crate::workload::{Workload, find};
 
 /// How large a run is. Each workload says what its scales hold; the aim is common to all of them.
@@ -64,6 +65,8 @@ pub(crate) struct Settings {
     pub(crate) iterations: u32,
     pub(crate) threads: u32,
     pub(crate) seed: u64,
+    /// What is particular to the workload.
+    pub(crate) options: Options,
     pub(crate) objects: Option<PathBuf>,
     /// Where generated graphs are kept; nowhere if `None`.
     pub(crate) cache: Option<PathBuf>,
@@ -73,6 +76,8 @@ pub(crate) struct Settings {
 #[derive(Debug)]
 pub(crate) enum Request {
     Help,
+    /// What one workload does and what can be set about it.
+    Describe(&'static Workload),
     List,
     Run(Settings),
 }
@@ -87,6 +92,8 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Req
 
 fn read(mut parser: Parser) -> Result<Request, lexopt::Error> {
     let mut workload = None;
+    let mut asked_for_help = false;
+    let mut set = Vec::new();
     let (mut scale, mut graph) = (Scale::Small, GraphKind::Kronecker);
     let (mut iterations, mut threads, mut seed, mut objects) = (None, 1, 1, None);
     let mut cache = default_cache(std::env::var_os("XDG_CACHE_HOME"), std::env::var_os("HOME"));
@@ -95,7 +102,7 @@ fn read(mut parser: Parser) -> Result<Request, lexopt::Error> {
             Arg::Short('h') | Arg::Long("help") => return Ok(Request::Help),
             Arg::Value(name) if workload.is_none() => match name.to_str() {
                 Some("list") => return Ok(Request::List),
-                Some("help") => return Ok(Request::Help),
+                Some("help") if !asked_for_help => asked_for_help = true,
                 name => {
                     let name = name.unwrap_or_default();
                     workload = Some(find(name).ok_or(format!("there is no workload '{name}'"))?);
@@ -106,15 +113,22 @@ fn read(mut parser: Parser) -> Result<Request, lexopt::Error> {
             Arg::Long("iterations") => iterations = Some(positive(parser.value()?, "--iterations", u32::MAX)?),
             Arg::Long("threads") => threads = positive(parser.value()?, "--threads", MAX_THREADS)?,
             Arg::Long("seed") => seed = parser.value()?.parse()?,
+            Arg::Long("set") => set.push(parser.value()?.string()?),
             Arg::Long("objects") => objects = Some(PathBuf::from(parser.value()?)),
             Arg::Long("cache") => cache = Some(PathBuf::from(parser.value()?)),
             Arg::Long("no-cache") => cache = None,
             other => return Err(other.unexpected()),
         }
     }
-    let workload = workload.ok_or("no workload named")?;
+    let workload = match (asked_for_help, workload) {
+        (true, None) => return Ok(Request::Help),
+        (true, Some(workload)) => return Ok(Request::Describe(workload)),
+        (false, None) => return Err("no workload named".into()),
+        (false, Some(workload)) => workload,
+    };
+    let options = Options::read(workload.name, workload.options, &set)?;
     let iterations = iterations.unwrap_or(workload.iterations);
-    Ok(Request::Run(Settings { workload, scale, graph, iterations, threads, seed, objects, cache }))
+    Ok(Request::Run(Settings { workload, scale, graph, iterations, threads, seed, options, objects, cache }))
 }
 
 /// Where graphs are kept unless told otherwise: the XDG base directory for caches, which must be absolute to count.
@@ -146,6 +160,7 @@ Real kernels on real data structures, to be profiled.
 
 Usage: tierscope-workloads NAME [OPTIONS]
        tierscope-workloads list
+       tierscope-workloads help NAME
 
 Options:
   --scale SCALE      tiny (10 MiB, a second), small (hundreds of MiB, 5 to 20 s), medium (1 GiB) or
@@ -154,6 +169,7 @@ Options:
   --iterations N     how often the kernel runs [default: as listed per workload]
   --threads N        threads of the kernel; the result is the same [default: 1]
   --seed N           seed of the generated data [default: 1]
+  --set KEY=VALUE    what is particular to a workload; 'help NAME' lists it; may be repeated
   --objects FILE     write where each data object lay, one JSON line each:
                      name, address, bytes, allocated_ns, freed_ns (CLOCK_MONOTONIC; null: never freed)
   --cache DIR        where generated graphs are kept, about 0.13 GiB at small and 4 GiB at large
@@ -208,6 +224,13 @@ mod tests {
     }
 
     #[test]
+    fn help_is_general_or_about_one_workload() {
+        let request = |line: &str| parse(line.split_whitespace().map(OsString::from)).unwrap();
+        assert!(matches!(request("help"), Request::Help));
+        assert!(matches!(request("help bc"), Request::Describe(workload) if workload.name == "bc"));
+    }
+
+    #[test]
     fn what_makes_no_sense_is_refused_with_a_reason() {
         for (line, reason) in [
             ("", "no workload named"),
@@ -217,6 +240,8 @@ mod tests {
             ("bc --seed x", "x"),
             ("bc more", "more"),
             ("bc --nosuch", "--nosuch"),
+            ("bc --set", "--set"),
+            ("bc --set nosuch=1", "bc has no setting 'nosuch'"),
         ] {
             let error = settings(line).unwrap_err();
             assert!(error.contains(reason), "{line}: {error}");

@@ -21,6 +21,7 @@ mod command_line;
 mod graphs;
 mod inference;
 mod memory;
+mod options;
 mod patterns;
 mod pipelines;
 mod random;
@@ -42,6 +43,7 @@ const FAILED: u8 = 3;
 fn main() -> ExitCode {
     let (text, status) = match parse(std::env::args_os().skip(1)) {
         Ok(Request::Help) => (command_line::help(), ExitCode::SUCCESS),
+        Ok(Request::Describe(workload)) => (workload::describe(workload), ExitCode::SUCCESS),
         Ok(Request::List) => (workload::list(), ExitCode::SUCCESS),
         Ok(Request::Run(settings)) => {
             let mut run = Run::new(&settings);

@@ -22,11 +22,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn touching_memory_raises_both_figures() {
-        let before = resident_bytes();
-        let block = std::hint::black_box(vec![1u8; 8 << 20]);
-        assert!(resident_bytes() >= before + (6 << 20));
-        assert!(peak_resident_bytes() >= resident_bytes());
+    fn memory_that_is_touched_is_resident() {
+        // More than all other tests hold together: they run beside this one and free what they hold at any time.
+        const BYTES: usize = 96 << 20;
+        let block = std::hint::black_box(vec![1u8; BYTES]);
+        let (resident, peak) = (resident_bytes(), peak_resident_bytes());
+        assert!(resident >= BYTES as u64 && resident < 8 * BYTES as u64, "{resident}");
+        assert!(peak >= BYTES as u64, "{peak}");
         drop(block);
     }
 }

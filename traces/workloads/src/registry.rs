@@ -4,6 +4,7 @@
 //! when a block goes, so that an address used twice can be told apart by time. Times are `CLOCK_MONOTONIC`, the clock
 //! of profiles.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
@@ -14,10 +15,22 @@ use serde_json::json;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Block {
     pub(crate) name: &'static str,
+    /// Its number among several large blocks from one site, such as the tables of a model.
+    pub(crate) ordinal: Option<usize>,
     pub(crate) address: usize,
     pub(crate) bytes: usize,
     pub(crate) allocated_ns: u64,
     pub(crate) freed_ns: Option<u64>,
+}
+
+impl Block {
+    /// The object's name with the block's number, if it has one: `table.3`.
+    pub(crate) fn label(&self) -> Cow<'static, str> {
+        match self.ordinal {
+            None => Cow::Borrowed(self.name),
+            Some(ordinal) => Cow::Owned(format!("{}.{ordinal}", self.name)),
+        }
+    }
 }
 
 /// Every block of every object, in order of allocation.
@@ -29,8 +42,18 @@ pub(crate) struct Registry {
 impl Registry {
     /// Notes a new block of the object `name`. Its capacity counts, not its length, and must not change any more.
     pub(crate) fn add<T>(&mut self, name: &'static str, data: Vec<T>) -> Vec<T> {
+        self.note(name, None, data)
+    }
+
+    /// Notes a new block of a site that makes several large ones, each a logical object of its own.
+    pub(crate) fn add_numbered<T>(&mut self, name: &'static str, ordinal: usize, data: Vec<T>) -> Vec<T> {
+        self.note(name, Some(ordinal), data)
+    }
+
+    fn note<T>(&mut self, name: &'static str, ordinal: Option<usize>, data: Vec<T>) -> Vec<T> {
         self.blocks.push(Block {
             name,
+            ordinal,
             address: data.as_ptr().addr(),
             bytes: data.capacity() * size_of::<T>(),
             allocated_ns: monotonic_ns(),
@@ -63,8 +86,8 @@ impl Registry {
     pub(crate) fn write(&self, path: &Path) -> io::Result<()> {
         let mut file = BufWriter::new(File::create(path)?);
         for block in &self.blocks {
-            let Block { name, address, bytes, allocated_ns, freed_ns } = block;
-            let line = json!({ "name": name, "address": address, "bytes": bytes,
+            let Block { address, bytes, allocated_ns, freed_ns, .. } = block;
+            let line = json!({ "name": block.label(), "address": address, "bytes": bytes,
                                "allocated_ns": allocated_ns, "freed_ns": freed_ns });
             writeln!(file, "{line}")?;
         }
@@ -102,6 +125,14 @@ mod tests {
         one.merge(other);
         assert_eq!(one.blocks().iter().map(|block| block.name).collect::<Vec<_>>(), ["first", "second", "third"]);
         drop(blocks);
+    }
+
+    #[test]
+    fn blocks_of_one_site_are_told_apart_by_number() {
+        let mut registry = Registry::default();
+        let _tables: Vec<_> = (0..2).map(|table| registry.add_numbered("table", table, vec![0u8; 9])).collect();
+        let labels: Vec<_> = registry.blocks().iter().map(Block::label).collect();
+        assert_eq!(labels, ["table.0", "table.1"]);
     }
 
     #[test]

@@ -60,8 +60,9 @@ impl Run {
         }
         let mut largest = Map::new();
         for block in self.registry.blocks() {
-            let known = largest.get(block.name).and_then(Value::as_u64).unwrap_or(0);
-            largest.insert(block.name.to_owned(), json!(known.max(block.bytes as u64)));
+            let label = block.label();
+            let known = largest.get(label.as_ref()).and_then(Value::as_u64).unwrap_or(0);
+            largest.insert(label.into_owned(), json!(known.max(block.bytes as u64)));
         }
         let mut result = json!({
             "schema": "tierscope.workload/1",
@@ -70,6 +71,7 @@ impl Run {
             "iterations": settings.iterations,
             "threads": settings.threads,
             "seed": settings.seed,
+            "settings": settings.options.all(),
             "phases": self.phases,
             "object_bytes": largest,
             "peak_resident_bytes": peak_resident_bytes(),

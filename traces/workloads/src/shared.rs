@@ -8,8 +8,8 @@
 //! All accesses are relaxed. What one level writes and the next reads is ordered by the barrier between them.
 
 use std::ops::Range;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 
 const _: () = {
     assert!(size_of::<AtomicU32>() == size_of::<u32>() && align_of::<AtomicU32>() == align_of::<u32>());
@@ -118,13 +118,7 @@ pub(crate) fn for_each_chunk_mut<T: Send>(
     threads: u32,
     work: impl Fn(usize, &mut [T]) + Sync,
 ) {
-    let chunks = Mutex::new(data.chunks_mut(chunk).enumerate());
-    on_threads(threads, |_| {
-        let next = || chunks.lock().ok()?.next();
-        while let Some((index, data)) = next() {
-            work(index * chunk, data);
-        }
-    });
+    on_pieces(threads, data, chunk, || (), |(), number, data| work(number * chunk, data));
 }
 
 /// Runs `work` on that many threads at once, which it tells their numbers from 0; the caller's is 0.
@@ -135,6 +129,28 @@ pub(crate) fn on_threads(threads: u32, work: impl Fn(u32) + Sync) {
             scope.spawn(move || work(thread));
         }
         work(0);
+    });
+}
+
+/// Works on the pieces of a slice, each `piece` long but the last, on that many threads; `work` is told a piece's number
+/// and may use the thread's own scratch. Where the pieces are cut does not depend on the number of threads, so that
+/// results do not either as long as each depends on its piece alone.
+pub(crate) fn on_pieces<T: Send, S>(
+    threads: u32,
+    data: &mut [T],
+    piece: usize,
+    scratch: impl Fn() -> S + Sync,
+    work: impl Fn(&mut S, usize, &mut [T]) + Sync,
+) {
+    let pieces = Mutex::new(data.chunks_mut(piece).enumerate());
+    on_threads(threads, |_| {
+        let mut scratch = scratch();
+        loop {
+            // A thread that panicked while it held the lock has left a whole iterator behind.
+            let next = pieces.lock().unwrap_or_else(PoisonError::into_inner).next();
+            let Some((number, piece)) = next else { break };
+            work(&mut scratch, number, piece);
+        }
     });
 }
 
@@ -163,6 +179,21 @@ mod tests {
             chunk.iter_mut().enumerate().for_each(|(index, number)| *number += start + index);
         });
         assert!(data.into_iter().eq(0..1000));
+    }
+
+    #[test]
+    fn each_piece_is_worked_on_once() {
+        for threads in [1, 3] {
+            let mut data = vec![0u32; 100];
+            on_pieces(
+                threads,
+                &mut data,
+                7,
+                || (),
+                |(), number, piece| piece.iter_mut().for_each(|x| *x += number as u32),
+            );
+            assert!(data.iter().enumerate().all(|(i, &x)| x == i as u32 / 7));
+        }
     }
 
     #[test]

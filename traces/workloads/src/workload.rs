@@ -4,6 +4,7 @@
 use serde_json::{Map, Value};
 
 use crate::command_line::Settings;
+use crate::options::Declared;
 use crate::run::Run;
 
 /// One kernel that can be run.
@@ -19,6 +20,8 @@ pub(crate) struct Workload {
     pub(crate) summary: &'static str,
     /// `--iterations` when none is given: enough at `small` for 5 to 20 seconds on one thread.
     pub(crate) iterations: u32,
+    /// What `--set` may change about it, beyond what all workloads have.
+    pub(crate) options: &'static [Declared],
     /// Runs it; what it returns is put into the result.
     pub(crate) run: fn(&Settings, &mut Run) -> Map<String, Value>,
 }
@@ -50,6 +53,22 @@ pub(crate) fn list() -> String {
     text
 }
 
+/// What `help NAME` says: the workload and what can be set about it.
+pub(crate) fn describe(workload: &Workload) -> String {
+    let Workload { name, row, system, summary, iterations, options, .. } = workload;
+    let mut text = format!(
+        "{name}: {summary}\n\nRow {row} of the table of systems: {system}. By default {iterations} iterations.\n"
+    );
+    if !options.is_empty() {
+        text += "\nSettings (--set KEY=VALUE):\n";
+    }
+    for option in *options {
+        let Declared { name, default, values, help } = option;
+        text += &format!("  {name:<12} {help}\n  {:<12} {} [default: {default}]\n", "", values.form());
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -59,6 +78,7 @@ mod tests {
         let list = list();
         for (index, workload) in all().enumerate() {
             assert!(list.contains(workload.name));
+            assert!(workload.options.iter().all(|option| describe(workload).contains(option.name)));
             assert!(all().skip(index + 1).all(|other| other.name != workload.name));
         }
     }

@@ -7,7 +7,7 @@ mod bc;
 mod bfs;
 mod cache;
 mod cc;
-mod graph;
+pub(crate) mod graph;
 mod pr;
 mod sssp;
 mod tc;
@@ -37,7 +37,7 @@ const fn kernel(
     iterations: u32,
     run: fn(&Settings, &mut Run) -> Map<String, Value>,
 ) -> Workload {
-    Workload { name, row: 7, system: "ranking graph objects on Optane", summary, iterations, run }
+    Workload { name, row: 7, system: "ranking graph objects on Optane", summary, iterations, options: &[], run }
 }
 
 /// The graph of a run: from the cache in a phase `load`, or else made in a phase `generate` and, if there is a cache, kept

@@ -53,7 +53,7 @@ const fn pattern(
     iterations: u32,
     run: fn(&Settings, &mut Run) -> Map<String, Value>,
 ) -> Workload {
-    Workload { name, row: 0, system, summary, iterations, run }
+    Workload { name, row: 0, system, summary, iterations, options: &[], run }
 }
 
 /// The size for a scale.
