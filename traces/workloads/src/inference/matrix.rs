@@ -5,7 +5,7 @@
 //! parallel are pieces whose bounds do not depend on the number of threads, so that each number is summed in one order.
 //! The order does depend on the machine's vector width, and results may differ in the last bits between machines.
 
-use crate::random;
+use crate::{checksum, random};
 
 /// Rows and columns.
 pub(crate) type Shape = (usize, usize);
@@ -134,12 +134,9 @@ pub(crate) fn fill_normal(numbers: &mut [f32], seed: u64, deviation: f32) {
     }
 }
 
-/// FNV-1a over the bits of the numbers, in hexadecimal.
+/// The checksum of the bits of some numbers.
 pub(crate) fn checksum(numbers: impl IntoIterator<Item = f32>) -> String {
-    let hash = numbers.into_iter().fold(0xcbf2_9ce4_8422_2325u64, |hash, number| {
-        (hash ^ u64::from(number.to_bits())).wrapping_mul(0x0000_0100_0000_01b3)
-    });
-    format!("{hash:016x}")
+    checksum::of(numbers.into_iter().map(|number| u64::from(number.to_bits())))
 }
 
 /// Whether two vectors are equal but for rounding: for checks against a reference that sums in another order.

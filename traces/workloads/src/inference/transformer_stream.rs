@@ -9,7 +9,7 @@
 //! which starts from one token here; and training, so that the text means nothing: the next token is the one whose
 //! embedding is closest to the last layer's output.
 //!
-//! The steady state begins with the phase `decode`.
+//! The steady state begins with the phase `kernel`.
 
 use serde_json::{Map, Value, json};
 
@@ -93,7 +93,7 @@ pub(crate) fn run(settings: &Settings, run: &mut Run) -> Map<String, Value> {
     let shape = Shape { layers, width, vocabulary, batch, tokens, bytes };
     let threads = run.threads();
     let mut decoder = run.phase(c"generate", |run| Decoder::new(shape, settings.seed, threads, &mut run.registry));
-    let (words, hidden) = run.phase(c"decode", |_| {
+    let (words, hidden) = run.phase(c"kernel", |_| {
         let mut words: Vec<usize> = (0..batch).collect();
         let mut hidden = Vec::new();
         for _ in 0..tokens {
