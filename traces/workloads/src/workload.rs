@@ -56,9 +56,11 @@ pub(crate) fn list() -> String {
 /// What `help NAME` says: the workload and what can be set about it.
 pub(crate) fn describe(workload: &Workload) -> String {
     let Workload { name, row, system, summary, iterations, options, .. } = workload;
-    let mut text = format!(
-        "{name}: {summary}\n\nRow {row} of the table of systems: {system}. By default {iterations} iterations.\n"
-    );
+    let stands_for = match row {
+        0 => format!("A plain pattern: {system}"),
+        row => format!("Row {row} of the table of systems: {system}"),
+    };
+    let mut text = format!("{name}: {summary}\n\n{stands_for}. By default {iterations} iterations.\n");
     if !options.is_empty() {
         text += "\nSettings (--set KEY=VALUE):\n";
     }

@@ -11,7 +11,8 @@
 //!
 //! Expected on top: `neighbours` and `parents`, and in this order where the graph is much larger than the cache:
 //! published work on this kernel found `neighbours` to matter most although `parents` misses more often. The bitmaps are
-//! a thirty-second of `parents` and stay in the cache; the queue is written and read in order.
+//! a thirty-second of `parents` and stay in the cache; the queue is written and read in order. (Tierscope's clock
+//! sampler, `small`: 38, 22, 12 and less than 1 % of the samples.)
 //!
 //! Which of several possible parents a vertex gets depends on the threads; how many vertices each level has does not, and
 //! these numbers make the checksum.

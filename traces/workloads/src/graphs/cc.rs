@@ -9,7 +9,7 @@
 //! `neighbours` is never read and a cache line of it serves one row only. Left out: nothing.
 //!
 //! Expected on top: `components`, which every linked edge reads twice, at random; then `neighbours`, for one miss per
-//! row; `offsets` is read in order.
+//! row; `offsets` is read in order. (Tierscope's clock sampler, `small`: 60, 26 and 3 % of the samples.)
 //!
 //! The result is the same with any number of threads: every component ends as a tree of height one, and as links go from
 //! larger to smaller numbers only, its root is the smallest number in it.

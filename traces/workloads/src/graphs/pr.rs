@@ -7,8 +7,9 @@
 //! written once per vertex. Scores are single precision, as there. Left out: the test for convergence, so that a number
 //! of iterations is a number of iterations; how far it had come is in the result.
 //!
-//! Expected on top: `contributions`, if larger than the last-level cache, for its random reads; else `neighbours`, for the
-//! bytes. `offsets` and `scores` are streams a sixteenth as long, and last.
+//! Expected on top: `contributions`, for its random reads, as soon as it is larger than the second-level cache; then
+//! `neighbours`, for the bytes. `offsets` and `scores` are streams a sixteenth as long, and last. (Tierscope's clock
+//! sampler, `small`: 70, 15, 3 and 8 % of the samples.)
 //!
 //! The result is the same with any number of threads: each sum is taken by one thread along one row, and the changes of
 //! scores are added up in fixed point, in which the order of additions does not matter.

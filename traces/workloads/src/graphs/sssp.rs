@@ -11,8 +11,9 @@
 //! every source, as the benchmark does. Left out: nothing. Weights are whole numbers from 1 to 255, as there, and the same
 //! in both directions.
 //!
-//! Expected on top: `distances`, for its random reads; then `neighbours` and `weights`, equal, as they are always read
-//! together; the frontier and the bins are written and read in order.
+//! Expected on top: `distances`, for its random reads; then `neighbours`, ahead of `weights`: both are read together, but
+//! which distance to read depends on the neighbour only. The frontier and the bins are written and read in order.
+//! (Tierscope's clock sampler, `small`: 44, 29 and 10 % of the samples, 2 % for frontier and bins together.)
 //!
 //! Distances are the same with any number of threads: whatever the order of the offers, the shortest one remains.
 

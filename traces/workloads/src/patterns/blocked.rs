@@ -1,13 +1,15 @@
 //! `blocked`: reuse, had and not had.
 //!
 //! Two computations side by side. A matrix product, in blocks that fit the second-level cache: four bands of 64 rows of
-//! `product` per iteration. And sums down sixteen columns of `table`, a large matrix stored by rows, as someone writes it
+//! `product` per iteration. And sums down 64 columns of `table`, a large matrix stored by rows, as someone writes it
 //! who does not think of caches: every element is a line, and a page, of its own. Matrices of the product are square, with
 //! 512, 4096, 8192 or 16384 rows by scale; `table` has 1024 columns and 4, 256, 512 or 2048 MiB.
 //!
 //! Expected order: `table`, then `right`, then `left` and `product`. Nearly all arithmetic, and most accesses, are the
 //! product's; but an element of `right` that was fetched is used 64 times, and one of `left` and `product` thousands of
-//! times, while a line of `table` is fetched for one number. Whoever counts accesses has the order upside down.
+//! times, while a line of `table` is fetched for one number. Whoever counts accesses has the order upside down, and so
+//! has a sampler of time without knowledge of misses, which sees where the arithmetic waits for the first-level cache
+//! (Tierscope's clock sampler, `small`: `right` 41 %, `product` 38 %, `table` 17 %, `left` 1 % of the samples).
 //!
 //! Numbers are small and whole, and sums below 2^24: exact in any order, and so the same with any number of threads.
 
@@ -28,10 +30,9 @@ const BANDS: usize = 4;
 const BLOCK_ROWS: usize = 64;
 const BLOCK_COLUMNS: usize = 256;
 
-/// Columns of `table`, how far apart those are that are summed, and how many in an iteration.
+/// Columns of `table`, and how far apart those are that are summed in one iteration: a cache line.
 const COLUMNS: usize = 1024;
 const APART: usize = 16;
-const SUMMED: usize = 16;
 
 /// Runs the workload.
 pub(crate) fn run(settings: &Settings, run: &mut Run) -> Map<String, Value> {
@@ -58,7 +59,7 @@ pub(crate) fn run(settings: &Settings, run: &mut Run) -> Map<String, Value> {
             let bands = &mut product[first * side..][..BANDS * BAND * side];
             multiply(&left[first * side..], &right, bands, side, threads);
             let offset = iteration % APART;
-            for_each_chunk_mut(&mut sums[..SUMMED * APART], APART, threads, |column, sums| {
+            for_each_chunk_mut(&mut sums, APART, threads, |column, sums| {
                 sums[offset] += sum_down(&table, column + offset);
             });
         }

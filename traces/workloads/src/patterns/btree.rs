@@ -5,10 +5,11 @@
 //! a node of each inner level, the leaf, the value. There are 2^16, 2^23, 2^25 or 2^27 keys by scale, with values of 32
 //! bytes: 2.8 MiB, 359 MiB, 1.4 GiB or 5.6 GiB in all. An iteration makes 2^18 look-ups.
 //!
-//! Expected order: by what is lost, `leaves` and `values` (one miss each, in sequence; `leaves` a little ahead, as a node
-//! is three lines), then `inner_nodes`, whose upper levels stay in the cache. By the byte, `inner_nodes` first: they are a
-//! fortieth of the size of `values`, and every look-up passes five of them. Whoever places by size or whole counts leaves
-//! them out although they cost next to nothing to place.
+//! Expected order: by what is lost, all about equal: `leaves` and `values` are one miss each, in sequence; of
+//! `inner_nodes` the upper levels stay in the cache, the lowest does not. By the byte, `inner_nodes` far ahead: they are a
+//! fortieth of the size of `values`, and every look-up passes five of them. Whoever ranks by size puts them last
+//! although they cost next to nothing to place. (Tierscope's clock sampler, `small`: `values` 35 %, `leaves` 33 %,
+//! `inner_nodes` 29 % of the samples.)
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 

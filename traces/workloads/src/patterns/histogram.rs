@@ -4,9 +4,10 @@
 //! highest bits, in 64 KiB that stay in the cache. There are 2^20, 2^25, 2^27 or 2^29 values by scale and as many bins,
 //! of 4 bytes each: 4, 128, 512 or 2048 MiB, twice.
 //!
-//! Expected order: `bins`, `values`, `coarse`. An increment reads a line at random and dirties it; nothing waits for it, so
-//! that it costs bandwidth, twice a line for 4 bytes, and places in the store buffer. A value costs a sixteenth of a line,
-//! fetched ahead. `coarse` is accessed as often as `bins` and costs nothing.
+//! Expected order: `bins`, then far behind `values` and `coarse`. An increment reads a line at random and dirties it; many
+//! are under way at once, but each moves a line twice for 4 bytes. A value costs a sixteenth of a line, fetched ahead.
+//! `coarse` is accessed as often as `bins` and costs nothing. (Tierscope's clock sampler, `small`: 95 % of the samples on
+//! `bins`, less than 1 % on each of the others.)
 //!
 //! Counts are the same in any order, and so with any number of threads.
 
