@@ -187,7 +187,8 @@ fn attaching_finds_present_and_future_threads_and_counts_none_twice() {
         let expected = born.iter().map(|tid| threads[tid]).sum::<f64>() * 997.0;
         assert!((taken - expected).abs() < 0.1 * expected, "{taken} samples, {expected} expected");
         for tid in born {
-            let least = (threads[&tid] * 997.0 * 0.6) as usize;
+            // A processor that is itself waiting for one takes ticks late: a sample or two of a short life may be missing.
+            let least = ((threads[&tid] * 997.0 * 0.6) as usize).saturating_sub(2).max(1);
             assert!(of_thread(tid) >= least, "{} samples of thread {tid}, {least} at least", of_thread(tid));
         }
     }
