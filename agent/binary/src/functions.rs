@@ -45,6 +45,11 @@ impl Functions {
         Self { ranges }
     }
 
+    /// All of them, sorted by start.
+    pub(crate) fn ranges(&self) -> &[Range<u64>] {
+        &self.ranges
+    }
+
     /// The function that holds `vaddr`.
     pub(crate) fn find(&self, vaddr: u64) -> Option<Range<u64>> {
         let after = self.ranges.partition_point(|range| range.start <= vaddr);

@@ -3,7 +3,8 @@
 //! - [`Module`]: an executable or library: build-id, segments, code bytes, function bounds, global variables.
 //! - [`Symbolizer`]: function, file and line of addresses in modules, inlined frames included, after a recording and
 //!   on another machine if need be.
-//! - [`Program`]: what a command will really run, and whether the preload shim can get into it.
+//! - [`Program`]: what a command will really run, with which libraries, and whether the preload shim can get into it.
+//! - [`CallSite`]: the calls in a function, found by its name: where a return address of a rebuilt module went.
 //! - [`short_name`]: C++ and Rust names cut to the width of a table.
 //!
 //! Files are hostile until proved otherwise: they belong to other users, change while we read and are cut short by full
@@ -14,12 +15,16 @@
 //! Not here: running processes (`/proc`), anything written, anything fetched from a network (debuginfod), DWARF beyond
 //! function bounds (blazesym reads it for the symboliser).
 
+mod calls;
 mod debug_files;
 mod demangle;
+mod dynamic;
 mod error;
 mod functions;
 mod globals;
 mod headers;
+mod libraries;
+mod loader_cache;
 mod machine;
 mod module;
 mod notes;
@@ -31,11 +36,13 @@ mod source;
 mod symbolize;
 mod symbols;
 
+pub use calls::CallSite;
 pub use debug_files::DebugDirs;
 pub use demangle::demangled;
 pub use error::BinaryError;
 pub use globals::Global;
 pub use headers::Class;
+pub use libraries::{Library, LoaderEnvironment};
 pub use machine::Machine;
 pub use module::{Module, Section, Segment};
 pub use preload::{NotLoadable, PreloadVerdict};

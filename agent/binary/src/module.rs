@@ -18,7 +18,7 @@ use crate::functions::Functions;
 use crate::globals::{self, Global};
 use crate::headers::{Class, Headers, ProgramHeader};
 use crate::notes::build_id;
-use crate::source::Source;
+use crate::source::{Source, Table};
 use crate::symbols::Symbols;
 use crate::{BinaryError, Machine};
 
@@ -184,11 +184,17 @@ impl Module {
     /// Bounds of the function that holds an ELF address: from `.eh_frame`, else from symbols. The first call of each
     /// kind reads the whole table; later ones cost 0.1 us.
     pub fn function(&self, vaddr: u64) -> Option<Range<u64>> {
-        let framed = self.framed.get_or_init(|| Functions::from_frames(&self.source, &self.headers));
-        framed.find(vaddr).or_else(|| {
-            let unframed = self.unframed.get_or_init(|| Functions::from_symbols(&self.headers, self.symbols()));
-            unframed.find(vaddr)
-        })
+        self.framed().find(vaddr).or_else(|| self.unframed().find(vaddr))
+    }
+
+    /// Functions that have unwind information.
+    pub(crate) fn framed(&self) -> &Functions {
+        self.framed.get_or_init(|| Functions::from_frames(&self.source, &self.headers))
+    }
+
+    /// Functions that have symbols.
+    pub(crate) fn unframed(&self) -> &Functions {
+        self.unframed.get_or_init(|| Functions::from_symbols(&self.headers, self.symbols()))
     }
 
     /// Every data object of the module, sorted by address: see [`Global`]. Each address of a data segment is in
@@ -219,6 +225,11 @@ impl Module {
     pub(crate) fn debug_file(&self, dirs: &DebugDirs) -> Option<std::path::PathBuf> {
         let (source, _) = dirs.find(&self.source, &self.headers, self.build_id())?;
         Some(source.path().to_path_buf())
+    }
+
+    /// The bytes of an executable segment that the file provides.
+    pub(crate) fn text(&self, segment: &Segment) -> Option<Table> {
+        self.source.table(segment.file_offset, segment.file_bytes, "its code").ok()
     }
 
     pub(crate) fn headers(&self) -> &Headers {

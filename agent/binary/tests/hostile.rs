@@ -42,6 +42,9 @@ fn exercise(bytes: Vec<u8>) {
                 assert!(pair[0].vaddr.saturating_add(pair[0].bytes) <= pair[1].vaddr, "{pair:x?}");
             }
             module.sections().for_each(drop);
+            let names = ["main", "f"].map(str::to_owned).into();
+            assert!(module.functions_named(&names).values().flatten().all(|range| !range.is_empty()));
+            assert!(module.return_addresses().is_sorted());
         }
         Err(error) => assert!(!error.to_string().is_empty()),
     }

@@ -24,6 +24,8 @@ pub struct ModuleFile {
     pub build_id: Vec<u8>,
     /// Whether it is the executable itself.
     pub is_program: bool,
+    /// File name a process shows it by, where that is another: what a link (`libm.so`) leads to.
+    pub real_name: Option<String>,
 }
 
 /// What is known of the program as it is now: the caller's side, which reads ELF and debug information.
@@ -202,9 +204,16 @@ impl Work<'_> {
         ranges.dedup();
         let called = name.map(ToString::to_string).unwrap_or_default();
         if ranges.is_empty() {
-            return Err(format!(
-                "{rebuilt}, and has no call in `{called}` any more: profile it anew (`tierscope record`)"
-            ));
+            let anew = "profile it anew (`tierscope record`)";
+            // The lines of a file shift with every edit above; the function is often still there.
+            let shifted = place.is_some() && !self.resolve.return_addresses(&entry.module, function, None).is_empty();
+            return Err(match (shifted, place) {
+                (true, Some((file, line))) => format!(
+                    "{rebuilt}, and `{function}` has no call at {file}:{line} any more: {anew}, or take all its calls with \
+                     `match = \"function\"` in [program]"
+                ),
+                _ => format!("{rebuilt}, and has no call in `{called}` any more: {anew}"),
+            });
         }
         if ranges.len() > wire::MAX_RANGES {
             return Err(format!("{rebuilt}, and `{called}` has more calls than a rule can hold"));
@@ -251,6 +260,7 @@ impl Work<'_> {
     fn find(&mut self, name: &str) -> Result<Module, String> {
         let wanted = self.policy.program.build_id_of(name).and_then(from_hex);
         let file = self.resolve.module(name);
+        let real_name = file.as_ref().and_then(|file| file.real_name.clone());
         let (build_id, how, is_program) = match (file, wanted) {
             (None, None) => {
                 let way_out = "write its build-id into [program.modules], or name the file as it is called";
@@ -269,7 +279,8 @@ impl Work<'_> {
         let index = u16::try_from(self.out.spec.modules.len()).ok().filter(|at| usize::from(*at) < wire::MAX_MODULES);
         let index = index.ok_or("there are more modules than a table holds")?;
         // Without a build-id "the main program" would be that of every child as well.
-        let name = if is_program && !build_id.is_empty() { String::new() } else { name.to_owned() };
+        let name =
+            if is_program && !build_id.is_empty() { String::new() } else { real_name.unwrap_or(name.to_owned()) };
         self.out.spec.modules.push(ModuleSpec { name, build_id });
         Ok(Module { index, how })
     }

@@ -21,7 +21,8 @@ struct Made {
 impl Resolve for Made {
     fn module(&self, name: &str) -> Option<ModuleFile> {
         let build_id = self.modules.get(name)?.clone();
-        Some(ModuleFile { build_id, is_program: name == "bc" })
+        let real_name = (name == "libm.so").then(|| "libm.so.6".to_owned());
+        Some(ModuleFile { build_id, is_program: name == "bc", real_name })
     }
 
     fn return_addresses(&self, module: &str, function: &str, place: Option<(&str, u32)>) -> Vec<(u64, u64)> {
@@ -174,6 +175,24 @@ fn the_main_program_goes_by_its_build_id_and_not_by_its_name() {
     let compiled = compiled(&unknown, &stripped);
     assert_eq!(compiled.spec.modules[0].name, "bc");
     assert_eq!(compiled.resolved, [(1, How::Unchecked)]);
+}
+
+#[test]
+fn a_link_stands_for_the_file_it_leads_to() {
+    let mut program = same_build();
+    program.modules.insert("libm.so", vec![0xbb]);
+    let site = "[[rule]]\ntier = \"fast\"\nsite = [\"libm.so+0x10\"]\n";
+    assert_eq!(compiled(&policy("line", site), &program).spec.modules[0].name, "libm.so.6");
+}
+
+#[test]
+fn where_only_the_line_is_gone_the_way_to_match_by_function_is_shown() {
+    let site = "[[rule]]\ntier = \"fast\"\nsite = [\"bc+0x10\"]\nframes = [\"BrandesBC bc.cc:89\"]\n";
+    let lost = compiled(&policy("line", site), &rebuilt());
+    insta::assert_snapshot!(lost.unresolved[0].why, @r#"`bc` was rebuilt, and `BrandesBC` has no call at bc.cc:89 any more: profile it anew (`tierscope record`), or take all its calls with `match = "function"` in [program]"#);
+    let by_function = compiled(&policy("function", site), &rebuilt());
+    assert_eq!(by_function.resolved, [(1, How::Function)]);
+    assert_eq!(by_function.spec.rules[0].frames[0].ranges.len(), 3);
 }
 
 #[test]

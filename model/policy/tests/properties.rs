@@ -129,7 +129,11 @@ struct Any;
 
 impl Resolve for Any {
     fn module(&self, name: &str) -> Option<ModuleFile> {
-        (name.len() != 2).then(|| ModuleFile { build_id: vec![1], is_program: name == "a" })
+        (name.len() != 2).then(|| ModuleFile {
+            build_id: vec![1],
+            is_program: name == "a",
+            real_name: (name.len() == 3).then(|| "b".to_owned()),
+        })
     }
     fn return_addresses(&self, _: &str, _: &str, _: Option<(&str, u32)>) -> Vec<(u64, u64)> {
         vec![(7, 9), (7, 9), (3, 3), (1, 2)]

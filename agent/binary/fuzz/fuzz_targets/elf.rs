@@ -16,6 +16,8 @@ fuzz_target!(|bytes: &[u8]| {
     for pair in globals.windows(2) {
         assert!(pair[0].vaddr.saturating_add(pair[0].bytes) <= pair[1].vaddr);
     }
+    assert!(module.return_addresses().is_sorted());
+    module.functions_named(&["main".to_owned()].into());
     for global in globals.iter().take(64) {
         assert!(module.global(global.vaddr) == Some(global));
         assert!(short_name(&demangled(&global.name), 20).chars().count() <= 20);
