@@ -14,7 +14,7 @@ mod mapping;
 mod mark;
 mod operators;
 
-use crate::arch::{Caller, Local};
+use crate::arch::{self, Caller, Local};
 use crate::bounds;
 use crate::recorder::{self, Recording};
 use core::sync::atomic::Ordering::Relaxed;
@@ -25,6 +25,8 @@ use tierscope_wire::LossKind;
 pub(crate) fn start() {
     recorder::start();
     operators::resolve();
+    let (local, here) = (arch::local(), 0_usize);
+    guarded(local, (&raw const here) as usize, || crate::place::finish(local));
 }
 
 /// Whether a call that entered at `sp` is the program's own, and not made from inside a hook.

@@ -44,6 +44,7 @@ mod intern;
 mod maps;
 mod memo;
 mod modules;
+mod place;
 mod real;
 mod recorder;
 mod sampling;

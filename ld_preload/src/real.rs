@@ -140,6 +140,7 @@ functions! {
     FREE_SIZED free_sized c"free_sized" (block: *mut u8, bytes: usize) -> ();
     FREE_ALIGNED_SIZED free_aligned_sized c"free_aligned_sized" (block: *mut u8, alignment: usize, bytes: usize) -> ();
     CFREE cfree c"cfree" (block: *mut u8) -> ();
+    USABLE malloc_usable_size c"malloc_usable_size" (block: *mut u8) -> usize;
     MMAP mmap c"mmap" (at: *mut u8, bytes: usize, protection: i32, flags: i32, file: i32, offset: i64) -> *mut u8;
     MUNMAP munmap c"munmap" (at: *mut u8, bytes: usize) -> i32;
     MREMAP mremap c"mremap" (old: *mut u8, old_bytes: usize, bytes: usize, flags: i32, at: *mut u8) -> *mut u8;

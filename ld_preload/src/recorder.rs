@@ -15,7 +15,7 @@ use crate::intern::Interner;
 use crate::segment::Segment;
 use crate::thread::{self, Own, Thread};
 use crate::tracked::Tracked;
-use crate::{elf, modules, sampling, sys, unwind};
+use crate::{elf, modules, place, sampling, sys, unwind};
 use alloc::boxed::Box;
 use alloc::string::String;
 use core::ptr::null_mut;
@@ -143,7 +143,15 @@ pub(crate) fn start() {
     let guard = local.guard.load(Ordering::Relaxed);
     local.guard.store(1, Ordering::Relaxed);
     let mut started = false;
-    contained(local, || started = try_start().is_some());
+    contained(local, || {
+        let environment = Environment::of_this_process();
+        let secure = |environment: Environment| environment.auxiliary(AT_SECURE).is_some_and(|secure| secure != 0);
+        let Some(environment) = environment.filter(|environment| !secure(*environment)) else { return };
+        find_clock(environment);
+        // Before the environment may be changed.
+        place::start(environment);
+        started = try_start(environment).is_some();
+    });
     local.guard.store(guard, Ordering::Relaxed);
     if !started {
         go_passive();
@@ -155,14 +163,9 @@ fn go_passive() {
     STATE.store(PASSIVE, Ordering::Release);
 }
 
-fn try_start() -> Option<()> {
-    let environment = Environment::of_this_process()?;
+fn try_start(environment: Environment) -> Option<()> {
     let value = environment.get(VARIABLE)?;
-    if environment.auxiliary(AT_SECURE).is_some_and(|secure| secure != 0) {
-        return None;
-    }
     let options = Options::parse(value.to_str().ok()?);
-    find_clock(environment);
     let pid = sys::process_id();
     let segment = (!options.socket.is_empty()).then(|| Segment::create(pid, 0, now_ns(), &options)).flatten();
     let session = segment.map(|segment| Session {
@@ -227,7 +230,7 @@ unsafe extern "C" fn run<F: FnMut()>(f: *mut u8) {
 }
 
 /// Calls `f` so that a panic in it ends recording instead of the program.
-fn contained<F: FnMut()>(local: &Local, mut f: F) {
+pub(crate) fn contained<F: FnMut()>(local: &Local, mut f: F) {
     let outer = local.escape.load(Ordering::Relaxed);
     // SAFETY: `run::<F>` fits `f`. What a panic leaves half done is memory of ours that is used no more.
     unsafe { arch::contain(run::<F>, (&raw mut f).cast(), &raw const local.escape) };
@@ -274,6 +277,27 @@ fn session(local: &Local, lost: LossKind) -> Option<&'static Session> {
     }
     // SAFETY: sessions are never freed.
     unsafe { SESSION.load(Ordering::Acquire).as_ref() }
+}
+
+/// The session, if this process records; what a fork left is dealt with.
+pub(crate) fn present_session(local: &Local) -> Option<&'static Session> {
+    if STATE.load(Ordering::Acquire) == RECORDING { session(local, LossKind::Other) } else { None }
+}
+
+/// Sees to it that the thread has a ring, as far as there is one.
+pub(crate) fn attach(session: &Session, own: &mut Own, local: &Local, caller: Caller) {
+    if own.attach(&session.segment, session.generation) {
+        greet(session, own, local, caller);
+    }
+}
+
+/// Brings the known modules up to date. To be called under the guard.
+pub(crate) fn look_at_modules(local: &Local, caller: Caller) {
+    if STATE.load(Ordering::Acquire) == RECORDING {
+        record(local, caller, LossKind::Other, |recording| unwind::look_again(recording.session, recording.own));
+    } else {
+        modules::refresh(now_ns(), now_ns, thread::uses);
+    }
 }
 
 /// First event in a forked child: leaves the parent's segment, and makes one of its own if children are followed.
@@ -357,9 +381,7 @@ pub(crate) fn record(local: &Local, caller: Caller, lost: LossKind, mut f: impl 
         };
         // SAFETY: this thread's own, under the guard, and used here only.
         let own = unsafe { thread.own() };
-        if own.attach(&session.segment, session.generation) {
-            greet(session, own, local, caller);
-        }
+        attach(session, own, local, caller);
         if !own.has_room(&session.segment, lost) {
             return;
         }
@@ -421,6 +443,7 @@ pub(crate) fn decide(local: &Local, bytes: usize) -> Option<Recorded> {
 #[cfg_attr(any(test, not(feature = "export")), allow(dead_code, reason = "called by the panic handler"))]
 pub(crate) fn panicked() {
     give_up();
+    place::stop();
     let stack = arch::local().escape.load(Ordering::Relaxed);
     if stack != 0 {
         // SAFETY: the word is set exactly while a `contain` of this thread is in progress.

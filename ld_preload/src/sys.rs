@@ -35,6 +35,15 @@ pub(crate) const RLIMIT_AS: usize = 9;
 /// No limit.
 pub(crate) const RLIM_INFINITY: u64 = u64::MAX;
 
+/// `MAP_FIXED`.
+pub(crate) const MAP_FIXED: usize = 0x10;
+/// `MADV_DONTNEED`.
+pub(crate) const MADV_DONTNEED: usize = 4;
+/// `MADV_REMOVE`.
+pub(crate) const MADV_REMOVE: usize = 9;
+/// `ENOSPC`.
+pub(crate) const ENOSPC: i32 = 28;
+
 const EINTR: isize = -4;
 const AT_FDCWD: usize = -100_isize as usize;
 const O_RDONLY_CLOEXEC: usize = 0o2_000_000;
@@ -149,6 +158,102 @@ pub(crate) unsafe fn protect(address: *mut u8, bytes: usize, protection: usize) 
 pub(crate) unsafe fn advise(address: *mut u8, bytes: usize, advice: usize) -> bool {
     // SAFETY: the caller's promise.
     unsafe { call!(28, address as usize, bytes, advice) == 0 }
+}
+
+/// Maps memory over a range of ours; the error number where that cannot be, and the range is as it was.
+///
+/// # Safety
+///
+/// The range is a mapping of ours that nobody uses, or uses in a way the new one serves.
+pub(crate) unsafe fn map_over(
+    address: usize,
+    bytes: usize,
+    protection: usize,
+    flags: usize,
+    file: Option<(&Fd, u64)>,
+) -> Result<(), i32> {
+    let (fd, offset) = file.map_or((usize::MAX, 0), |(file, offset)| (file.0, offset as usize));
+    // SAFETY: the caller's promise.
+    let result = unsafe { call!(9, address, bytes, protection, flags | MAP_FIXED, fd, offset) };
+    if result < 0 { Err(-result as i32) } else { Ok(()) }
+}
+
+fn outcome(result: isize) -> Result<(), i32> {
+    if result < 0 { Err(-result as i32) } else { Ok(()) }
+}
+
+/// `mbind`: where the pages of a range of mapped memory come from. `nodes` is a mask of NUMA nodes.
+pub(crate) fn bind_memory(address: usize, bytes: usize, mode: usize, nodes: &[u64], flags: usize) -> Result<(), i32> {
+    // The kernel counts one bit more than it reads.
+    let bits = nodes.len() * 64 + 1;
+    // SAFETY: changes where pages are, not what is in them; the mask is as long as said.
+    outcome(unsafe { call!(237, address, bytes, mode, nodes.as_ptr() as usize, bits, flags) })
+}
+
+/// `set_mempolicy`: where the calling thread's pages come from, and those of threads and programs it starts.
+pub(crate) fn set_memory_policy(mode: usize, nodes: &[u64]) -> Result<(), i32> {
+    let bits = nodes.len() * 64 + 1;
+    // SAFETY: the mask is as long as said.
+    outcome(unsafe { call!(238, mode, nodes.as_ptr() as usize, bits) })
+}
+
+/// Opens a file for reading and writing; `path` ends with a zero byte.
+pub(crate) fn open_to_write(path: &core::ffi::CStr) -> Option<Fd> {
+    const O_RDWR_CLOEXEC_NOCTTY: usize = 2 | 0o2_000_000 | 0o400;
+    // SAFETY: a terminated string.
+    fd(unsafe { call!(257, AT_FDCWD, path.as_ptr() as usize, O_RDWR_CLOEXEC_NOCTTY) })
+}
+
+/// A file without a name in a directory.
+pub(crate) fn unnamed_file(directory: &core::ffi::CStr) -> Result<Fd, i32> {
+    const O_TMPFILE_RDWR_CLOEXEC: usize = 0o20_200_000 | 2 | 0o2_000_000;
+    // SAFETY: a terminated string.
+    let result = unsafe { call!(257, AT_FDCWD, directory.as_ptr() as usize, O_TMPFILE_RDWR_CLOEXEC, 0o600) };
+    fd(result).ok_or(-result as i32)
+}
+
+/// Device, inode number and length of an open file.
+pub(crate) fn identity(file: &Fd) -> Option<(u64, u64, u64)> {
+    let mut status = [0_u64; 18];
+    // SAFETY: `struct stat` has 144 bytes: the device, the inode, and as seventh word the length.
+    let result = unsafe { call!(5, file.0, status.as_mut_ptr() as usize) };
+    (result == 0).then(|| (status[0], status[1], status[6]))
+}
+
+/// Sets a file's length.
+pub(crate) fn truncate(file: &Fd, bytes: u64) -> Result<(), i32> {
+    // SAFETY: no memory involved.
+    outcome(unsafe { call!(77, file.0, bytes as usize) })
+}
+
+/// Sees to it that a file has storage for a range.
+pub(crate) fn allocate_storage(file: &Fd, offset: u64, bytes: u64) -> Result<(), i32> {
+    // SAFETY: no memory involved.
+    outcome(unsafe { call!(285, file.0, 0, offset as usize, bytes as usize) })
+}
+
+/// Writes memory that may be written to by others meanwhile into a file; the number of bytes written.
+///
+/// # Safety
+///
+/// The range is mapped and readable.
+pub(crate) unsafe fn write_at(file: &Fd, address: usize, bytes: usize, offset: u64) -> Result<usize, i32> {
+    // SAFETY: the kernel reads the range, whatever it holds.
+    let count = unsafe { call!(18, file.0, address, bytes, offset as usize) };
+    usize::try_from(count).map_err(|_| -count as i32)
+}
+
+/// Lets other threads run.
+pub(crate) fn yield_processor() {
+    // SAFETY: no memory involved.
+    unsafe { call!(24) };
+}
+
+/// Sleeps so many nanoseconds, less than a second.
+pub(crate) fn sleep_ns(ns: u64) {
+    let time = [0_u64, ns];
+    // SAFETY: `struct timespec` is two words.
+    unsafe { call!(35, time.as_ptr() as usize, 0) };
 }
 
 /// An anonymous file.

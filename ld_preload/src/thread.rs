@@ -52,8 +52,8 @@ pub(crate) struct Own {
     pub(crate) known_code: [u64; KNOWN_CODE],
     /// Its serial number.
     pub(crate) known_in: u64,
-    /// Stacks taken before; null until needed.
-    memo: *mut Memo,
+    /// Stacks taken before, by what for; null until needed.
+    memos: [*mut Memo; 2],
     /// A copied piece of a stack that may not be read directly.
     pub(crate) window: [u8; WINDOW_BYTES],
     event: [u64; MAX_EVENT_WORDS],
@@ -184,12 +184,13 @@ impl Own {
         self.ring.is_some()
     }
 
-    /// The thread's memo of stacks, never freed; null when there is no memory for it.
-    pub(crate) fn memo(&mut self) -> *mut Memo {
-        if self.memo.is_null() {
-            self.memo = Memo::map().unwrap_or(null_mut());
+    /// One of the thread's memos of stacks, never freed; null when there is no memory for it.
+    pub(crate) fn memo(&mut self, which: usize) -> *mut Memo {
+        let Some(memo) = self.memos.get_mut(which) else { return null_mut() };
+        if memo.is_null() {
+            *memo = Memo::map().unwrap_or(null_mut());
         }
-        self.memo
+        *memo
     }
 
     /// The top of this thread's work stack.

@@ -49,7 +49,8 @@ fn direct(caller: Caller, bounds: (usize, usize)) -> Option<(u64, u64)> {
     (bounds.0..bounds.1).contains(&caller.sp).then_some((caller.sp as u64, bounds.1 as u64))
 }
 
-/// Fills `own.frames` from the caller outwards.
+/// Fills `own.frames` from the caller outwards, `most` at most.
+#[allow(clippy::too_many_arguments, reason = "each is a fact of its own about one walk")]
 fn walk<'m>(
     own: &mut Own,
     snapshot: &Snapshot,
@@ -57,6 +58,7 @@ fn walk<'m>(
     caller: Caller,
     bounds: (usize, usize),
     pid: u32,
+    most: usize,
     entry: Option<&'m mut Entry>,
 ) -> Walk<'m> {
     let sp = caller.sp as u64;
@@ -68,7 +70,8 @@ fn walk<'m>(
     let mut address = caller.return_address();
     let mut depth = 0;
     loop {
-        let Some(frame) = own.frames.get_mut(depth) else { return Walk { depth, strayed: false, trace } };
+        let room = own.frames.get_mut(depth).filter(|_| depth < most);
+        let Some(frame) = room else { return Walk { depth, strayed: false, trace } };
         let code = is_code(&mut own.known_code, snapshot, address);
         if code || depth == 0 {
             *frame = address;
@@ -123,22 +126,90 @@ fn announce(thread: &Thread) -> *mut Snapshot {
 /// Stack left to a thread that unwinds where it is.
 const ROOM_BYTES: usize = 64 << 10;
 
+/// What a stack is taken for.
+pub(crate) trait Purpose {
+    /// Which of a thread's memos it uses.
+    const MEMO: usize;
+
+    /// How the stack is taken.
+    fn mode(&self) -> StackMode;
+    /// What ids are good for: those of another generation are not found in the memo.
+    fn generation(&self) -> u32;
+    /// This process.
+    fn process(&self) -> u32;
+    /// Frames needed at most.
+    fn depth(&self) -> usize;
+    /// Brings the known modules up to date.
+    fn look_again(&mut self, local: &Local, own: &mut Own);
+    /// These are the modules; they stay for now.
+    fn meet(&mut self, _own: &mut Own, _snapshot: &Snapshot) {}
+    /// The id of a stack that was walked, without a snapshot if there are no modules known: then it is the caller alone.
+    fn value(&mut self, frames: &[u64], snapshot: Option<&Snapshot>) -> StackId;
+}
+
+/// Stacks for events: interned in the session's table.
+struct ForEvents<'s>(&'s Session);
+
+impl Purpose for ForEvents<'_> {
+    const MEMO: usize = 0;
+
+    fn mode(&self) -> StackMode {
+        self.0.mode
+    }
+
+    fn generation(&self) -> u32 {
+        self.0.generation
+    }
+
+    fn process(&self) -> u32 {
+        self.0.pid
+    }
+
+    fn depth(&self) -> usize {
+        MAX_FRAMES
+    }
+
+    fn look_again(&mut self, _local: &Local, own: &mut Own) {
+        look_again(self.0, own);
+    }
+
+    fn meet(&mut self, own: &mut Own, snapshot: &Snapshot) {
+        tell_all(self.0, own, snapshot);
+    }
+
+    fn value(&mut self, frames: &[u64], snapshot: Option<&Snapshot>) -> StackId {
+        intern(self.0, frames, snapshot.map_or(0, |snapshot| snapshot.epoch))
+    }
+}
+
 /// Takes and interns the stack of `caller`; [`StackId::NONE`] when that cannot be.
 pub(crate) fn take(session: &Session, thread: &Thread, own: &mut Own, local: &Local, caller: Caller) -> StackId {
+    take_for(&mut ForEvents(session), thread, own, local, caller)
+}
+
+/// The id that `purpose` has for the stack of `caller`; [`StackId::NONE`] when there is none.
+pub(crate) fn take_for<P: Purpose>(
+    purpose: &mut P,
+    thread: &Thread,
+    own: &mut Own,
+    local: &Local,
+    caller: Caller,
+) -> StackId {
     let bounds = bounds::of_thread(local, caller.sp, &mut own.window);
     let roomy = (bounds.0.saturating_add(ROOM_BYTES)..bounds.1).contains(&caller.sp);
-    if roomy || session.mode == StackMode::Caller {
-        return take_here(session, thread, own, bounds, caller);
+    if roomy || purpose.mode() == StackMode::Caller {
+        return take_here(purpose, thread, own, local, bounds, caller);
     }
     let Some(top) = own.work_stack() else { return StackId::NONE };
     let mut id = StackId::NONE;
-    recorder::on_work_stack(local, top, || id = take_here(session, thread, own, bounds, caller));
+    recorder::on_work_stack(local, top, || id = take_here(purpose, thread, own, local, bounds, caller));
     id
 }
 
 /// The id of the stack, if it was taken before; else, where it may be remembered, the entry to do that in.
 fn recall<'m>(
     own: &mut Own,
+    memo: usize,
     mode: StackMode,
     caller: Caller,
     bounds: (usize, usize),
@@ -149,24 +220,31 @@ fn recall<'m>(
     // SAFETY: this thread's own, never freed; of an earlier stack's entry nothing is left in use. The thread's own stack
     // is mapped from the caller's stack pointer to its top.
     unsafe {
-        let memo = own.memo().as_mut().ok_or(None)?;
+        let memo = own.memo(memo).as_mut().ok_or(None)?;
         memo.find(key, caller.bp as u64, high).ok_or_else(|| memo.vacate(key))
     }
 }
 
-fn take_here(session: &Session, thread: &Thread, own: &mut Own, bounds: (usize, usize), caller: Caller) -> StackId {
+fn take_here<P: Purpose>(
+    purpose: &mut P,
+    thread: &Thread,
+    own: &mut Own,
+    local: &Local,
+    bounds: (usize, usize),
+    caller: Caller,
+) -> StackId {
     let mut looked = false;
     if modules::is_stale() || modules::current().is_null() {
         looked = true;
-        look_again(session, own);
+        purpose.look_again(local, own);
     }
     let id = loop {
         let snapshot_pointer = announce(thread);
         // SAFETY: announced, so not freed until we withdraw.
         let Some(snapshot) = (unsafe { snapshot_pointer.as_ref() }) else {
-            break intern(session, &[caller.return_address()], 0);
+            break purpose.value(&[caller.return_address()], None);
         };
-        tell_all(session, own, snapshot);
+        purpose.meet(own, snapshot);
         if own.known_in != snapshot.serial {
             own.known_in = snapshot.serial;
             own.known_code = [0; KNOWN_CODE];
@@ -175,21 +253,21 @@ fn take_here(session: &Session, thread: &Thread, own: &mut Own, bounds: (usize, 
             address: caller.return_address(),
             sp: caller.sp as u64,
             serial: snapshot.serial,
-            generation: session.generation,
+            generation: purpose.generation(),
         };
-        let entry = match recall(own, session.mode, caller, bounds, &key) {
+        let entry = match recall(own, P::MEMO, purpose.mode(), caller, bounds, &key) {
             Ok(id) => break id,
             Err(entry) => entry,
         };
-        let walk = walk(own, snapshot, session.mode, caller, bounds, session.pid, entry);
+        let walk = walk(own, snapshot, purpose.mode(), caller, bounds, purpose.process(), purpose.depth(), entry);
         if walk.strayed && !looked && modules::may_look(recorder::now_ns()) {
             looked = true;
             thread.hazard.store(core::ptr::null_mut(), Ordering::SeqCst);
-            look_again(session, own);
+            purpose.look_again(local, own);
             continue;
         }
         let frames = own.frames.get(..walk.depth.min(MAX_FRAMES)).unwrap_or(&[]);
-        let id = intern(session, frames, snapshot.epoch);
+        let id = purpose.value(frames, Some(snapshot));
         if let Some(trace) = walk.trace.filter(|_| !walk.strayed && id != StackId::NONE) {
             trace.keep(key, id);
         }
@@ -278,17 +356,17 @@ mod tests {
         let bounds = bounds::of_thread(local, sp, &mut own.window);
         // SAFETY: announced.
         let snapshot = unsafe { announce(thread).as_ref() }.unwrap();
-        let walked = walk(own, snapshot, StackMode::Unwind, caller, bounds, pid, None);
+        let walked = walk(own, snapshot, StackMode::Unwind, caller, bounds, pid, MAX_FRAMES, None);
         assert!(!walked.strayed);
         let fresh = own.frames[..walked.depth].to_vec();
         let key = Key { address: caller.return_address(), sp: sp as u64, serial: snapshot.serial, generation: 1 };
-        match recall(own, StackMode::Unwind, caller, bounds, &key) {
+        match recall(own, 0, StackMode::Unwind, caller, bounds, &key) {
             Ok(id) => {
                 taken.hits += 1;
                 assert_eq!(taken.stacks[id.0 as usize - 1], fresh);
             }
             Err(entry) => {
-                let walked = walk(own, snapshot, StackMode::Unwind, caller, bounds, pid, entry);
+                let walked = walk(own, snapshot, StackMode::Unwind, caller, bounds, pid, MAX_FRAMES, entry);
                 assert_eq!(own.frames[..walked.depth], fresh);
                 taken.stacks.push(fresh);
                 walked.trace.unwrap().keep(key, StackId(taken.stacks.len() as u32));

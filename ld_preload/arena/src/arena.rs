@@ -107,6 +107,11 @@ impl<'m, P: Pages> Arena<'m, P> {
         }
     }
 
+    /// Where its memory comes from.
+    pub fn pages(&self) -> &P {
+        &self.pages
+    }
+
     pub(crate) fn relax(&self) -> impl Fn(u32) + '_ {
         |rounds| self.pages.relax(rounds)
     }

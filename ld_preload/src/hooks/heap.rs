@@ -9,6 +9,7 @@
 
 use super::{guarded, is_outermost, record};
 use crate::arch::{self, Caller, Local, entry};
+use crate::place::{self, Reallocated};
 use crate::real;
 use crate::recorder::{self, TRACKED, decide, large_bytes};
 use core::ptr::null_mut;
@@ -18,25 +19,50 @@ use tierscope_wire::{Event, LossKind};
 
 const EINVAL: i32 = 22;
 const ENOMEM: i32 = 12;
+/// What every block is aligned to.
+const LEAST_ALIGNMENT: usize = 16;
+
+/// What an allocation function is called with: who called it, if a block may be placed for them.
+pub(super) struct Asked<'l> {
+    local: &'l Local,
+    caller: Option<Caller>,
+}
+
+impl Asked<'_> {
+    /// A placed block, or what `real` gives.
+    #[inline(always)]
+    pub(super) fn serve(
+        &self,
+        bytes: usize,
+        alignment: usize,
+        zeroed: bool,
+        real: impl FnOnce() -> *mut u8,
+    ) -> *mut u8 {
+        match place::allocate(self.local, self.caller, bytes, alignment, zeroed) {
+            Some(block) => block.as_ptr(),
+            None => real(),
+        }
+    }
+}
 
 /// Calls an allocation function for a block of `bytes`, which `block` finds in its result.
 #[inline(always)]
 pub(super) fn allocate<R>(
     bytes: usize,
     caller: Caller,
-    call: impl FnOnce() -> R,
+    call: impl FnOnce(Asked<'_>) -> R,
     block: impl FnOnce(&R) -> *mut u8,
 ) -> R {
     let local = arch::local();
     if !is_outermost(local, caller.sp) {
-        return call();
+        return call(Asked { local, caller: None });
     }
     let left = local.countdown.load(Relaxed).wrapping_sub(bytes as i64);
     if bytes >= large_bytes() || left < 0 {
         return allocate_slowly(local, bytes, caller, call, block);
     }
     local.countdown.store(left, Relaxed);
-    guarded(local, caller.sp, call)
+    guarded(local, caller.sp, || call(Asked { local, caller: Some(caller) }))
 }
 
 #[cold]
@@ -45,12 +71,12 @@ fn allocate_slowly<R>(
     local: &Local,
     bytes: usize,
     caller: Caller,
-    call: impl FnOnce() -> R,
+    call: impl FnOnce(Asked<'_>) -> R,
     block: impl FnOnce(&R) -> *mut u8,
 ) -> R {
     let recorded = decide(local, bytes);
     guarded(local, caller.sp, || {
-        let result = call();
+        let result = call(Asked { local, caller: Some(caller) });
         let address = block(&result) as u64;
         if let Some(recorded) = recorded.filter(|_| address != 0) {
             tell_birth(local, caller, address, bytes, recorded);
@@ -68,17 +94,22 @@ fn tell_birth(local: &Local, caller: Caller, address: u64, bytes: usize, recorde
     });
 }
 
-/// Gives a block back by `call`.
+/// Gives a block back, by `call` if it is not one that was placed.
 #[inline(always)]
-pub(super) fn release<R>(block: *mut u8, caller: Caller, call: impl FnOnce() -> R) -> R {
+pub(super) fn release(block: *mut u8, caller: Caller, call: impl FnOnce()) {
     let local = arch::local();
     if TRACKED.may_contain(block as u64) {
         tell_death(local, block, caller);
     }
+    let give_back = || {
+        if !place::free(block) {
+            call();
+        }
+    };
     if !is_outermost(local, caller.sp) {
-        return call();
+        return give_back();
     }
-    guarded(local, caller.sp, call)
+    guarded(local, caller.sp, give_back);
 }
 
 #[cold]
@@ -101,11 +132,16 @@ fn tell_death(local: &Local, block: *mut u8, caller: Caller) {
 
 /// Replaces a block by one of `bytes`, by `call`.
 #[inline(always)]
-fn reallocate(block: *mut u8, bytes: usize, caller: Caller, call: impl FnOnce() -> *mut u8) -> *mut u8 {
+fn reallocate(block: *mut u8, bytes: usize, caller: Caller, real: impl FnOnce() -> *mut u8) -> *mut u8 {
     let local = arch::local();
+    let asked = is_outermost(local, caller.sp).then_some(caller);
+    let call = || match place::reallocate(local, asked, block, bytes) {
+        Reallocated::Done(result) => result,
+        Reallocated::NotOurs => real(),
+    };
     let may_be_known = TRACKED.may_contain(block as u64) && !block.is_null();
     let left = local.countdown.load(Relaxed).wrapping_sub(bytes as i64);
-    let outermost = is_outermost(local, caller.sp);
+    let outermost = asked.is_some();
     if may_be_known || (outermost && (bytes >= large_bytes() || left < 0)) {
         return reallocate_slowly(local, block, bytes, caller, call, outermost);
     }
@@ -207,34 +243,40 @@ fn itself(block: &*mut u8) -> *mut u8 {
 /// and frame pointers. The real functions are called with what the program passed.
 unsafe extern "C" fn on_malloc(bytes: usize, sp: usize, bp: usize) -> *mut u8 {
     // SAFETY: see above.
-    allocate(bytes, Caller { sp, bp }, || unsafe { real::malloc(bytes) }.unwrap_or_else(refuse), itself)
+    let real = || unsafe { real::malloc(bytes) }.unwrap_or_else(refuse);
+    allocate(bytes, Caller { sp, bp }, |asked| asked.serve(bytes, LEAST_ALIGNMENT, false, real), itself)
 }
 
 unsafe extern "C" fn on_calloc(count: usize, bytes: usize, sp: usize, bp: usize) -> *mut u8 {
     let total = count.saturating_mul(bytes);
     // SAFETY: see `on_malloc`.
-    allocate(total, Caller { sp, bp }, || unsafe { real::calloc(count, bytes) }.unwrap_or_else(refuse), itself)
+    let real = || unsafe { real::calloc(count, bytes) }.unwrap_or_else(refuse);
+    allocate(total, Caller { sp, bp }, |asked| asked.serve(total, LEAST_ALIGNMENT, true, real), itself)
 }
 
 unsafe extern "C" fn on_free(block: *mut u8, sp: usize, bp: usize) {
     // SAFETY: see `on_malloc`.
-    release(block, Caller { sp, bp }, || unsafe { real::free(block) });
+    release(block, Caller { sp, bp }, || unsafe { real::free(block) }.unwrap_or(()));
 }
 
 unsafe extern "C" fn on_cfree(block: *mut u8, sp: usize, bp: usize) {
     // SAFETY: see `on_malloc`.
-    release(block, Caller { sp, bp }, || unsafe { real::cfree(block).or_else(|| real::free(block)) });
+    release(block, Caller { sp, bp }, || unsafe { real::cfree(block).or_else(|| real::free(block)) }.unwrap_or(()));
 }
 
 unsafe extern "C" fn on_free_sized(block: *mut u8, bytes: usize, sp: usize, bp: usize) {
     // SAFETY: see `on_malloc`.
-    release(block, Caller { sp, bp }, || unsafe { real::free_sized(block, bytes).or_else(|| real::free(block)) });
+    release(block, Caller { sp, bp }, || {
+        // SAFETY: see `on_malloc`.
+        unsafe { real::free_sized(block, bytes).or_else(|| real::free(block)) }.unwrap_or(());
+    });
 }
 
 unsafe extern "C" fn on_free_aligned_sized(block: *mut u8, alignment: usize, bytes: usize, sp: usize, bp: usize) {
     // SAFETY: see `on_malloc`.
-    release(block, Caller { sp, bp }, || unsafe {
-        real::free_aligned_sized(block, alignment, bytes).or_else(|| real::free(block))
+    release(block, Caller { sp, bp }, || {
+        // SAFETY: see `on_malloc`.
+        unsafe { real::free_aligned_sized(block, alignment, bytes).or_else(|| real::free(block)) }.unwrap_or(());
     });
 }
 
@@ -260,13 +302,14 @@ pub(super) unsafe fn aligned(alignment: usize, bytes: usize) -> *mut u8 {
 
 unsafe extern "C" fn on_memalign(alignment: usize, bytes: usize, sp: usize, bp: usize) -> *mut u8 {
     // SAFETY: see `on_malloc`.
-    allocate(bytes, Caller { sp, bp }, || unsafe { aligned(alignment, bytes) }, itself)
+    let real = || unsafe { aligned(alignment, bytes) };
+    allocate(bytes, Caller { sp, bp }, |asked| asked.serve(bytes, alignment, false, real), itself)
 }
 
 unsafe extern "C" fn on_aligned_alloc(alignment: usize, bytes: usize, sp: usize, bp: usize) -> *mut u8 {
     // SAFETY: see `on_malloc`.
-    let call = || unsafe { real::aligned_alloc(alignment, bytes) }.unwrap_or_else(refuse);
-    allocate(bytes, Caller { sp, bp }, call, itself)
+    let real = || unsafe { real::aligned_alloc(alignment, bytes) }.unwrap_or_else(refuse);
+    allocate(bytes, Caller { sp, bp }, |asked| asked.serve(bytes, alignment, false, real), itself)
 }
 
 unsafe extern "C" fn on_posix_memalign(
@@ -281,7 +324,20 @@ unsafe extern "C" fn on_posix_memalign(
         allocate(
             bytes,
             Caller { sp, bp },
-            || real::posix_memalign(into, alignment, bytes).unwrap_or(EINVAL),
+            |asked| {
+                let mut result = 0;
+                // What is refused for its arguments is refused by who knows how.
+                let mut real = || {
+                    result = real::posix_memalign(into, alignment, bytes).unwrap_or(EINVAL);
+                    null_mut()
+                };
+                let valid = alignment.is_power_of_two() && alignment >= size_of::<usize>();
+                let block = if valid { asked.serve(bytes, alignment, false, real) } else { real() };
+                if !block.is_null() {
+                    *into = block;
+                }
+                result
+            },
             |result| if *result == 0 { *into } else { null_mut() },
         )
     }
@@ -291,15 +347,20 @@ const PAGE: usize = 4096;
 
 unsafe extern "C" fn on_valloc(bytes: usize, sp: usize, bp: usize) -> *mut u8 {
     // SAFETY: see `on_malloc`.
-    let call = || unsafe { real::valloc(bytes).unwrap_or_else(|| aligned(PAGE, bytes)) };
-    allocate(bytes, Caller { sp, bp }, call, itself)
+    let real = || unsafe { real::valloc(bytes).unwrap_or_else(|| aligned(PAGE, bytes)) };
+    allocate(bytes, Caller { sp, bp }, |asked| asked.serve(bytes, PAGE, false, real), itself)
 }
 
 unsafe extern "C" fn on_pvalloc(bytes: usize, sp: usize, bp: usize) -> *mut u8 {
     let whole = bytes.checked_next_multiple_of(PAGE).unwrap_or(bytes);
     // SAFETY: see `on_malloc`.
-    let call = || unsafe { real::pvalloc(bytes).unwrap_or_else(|| aligned(PAGE, whole)) };
-    allocate(whole, Caller { sp, bp }, call, itself)
+    let real = || unsafe { real::pvalloc(bytes).unwrap_or_else(|| aligned(PAGE, whole)) };
+    allocate(whole, Caller { sp, bp }, |asked| asked.serve(whole, PAGE, false, real), itself)
+}
+
+unsafe extern "C" fn on_malloc_usable_size(block: *mut u8, _sp: usize, _bp: usize) -> usize {
+    // SAFETY: see `on_malloc`.
+    place::usable_bytes(block).unwrap_or_else(|| unsafe { real::malloc_usable_size(block) }.unwrap_or(0))
 }
 
 entry!(/** `malloc` */ malloc(bytes: usize) -> *mut u8 => on_malloc, "rsi", "rdx");
@@ -312,6 +373,7 @@ entry!(/** `posix_memalign` */ posix_memalign(into: *mut *mut u8, alignment: usi
 entry!(/** `valloc` */ valloc(bytes: usize) -> *mut u8 => on_valloc, "rsi", "rdx");
 entry!(/** `pvalloc` */ pvalloc(bytes: usize) -> *mut u8 => on_pvalloc, "rsi", "rdx");
 entry!(/** `free` */ free(block: *mut u8) => on_free, "rsi", "rdx");
+entry!(/** `malloc_usable_size` */ malloc_usable_size(block: *mut u8) -> usize => on_malloc_usable_size, "rsi", "rdx");
 entry!(/** `cfree`, of old C libraries */ cfree(block: *mut u8) => on_cfree, "rsi", "rdx");
 entry!(/** `free_sized` of C23 */ free_sized(block: *mut u8, bytes: usize) => on_free_sized, "rdx", "rcx");
 entry!(/** `free_aligned_sized` of C23 */ free_aligned_sized(block: *mut u8, alignment: usize, bytes: usize) => on_free_aligned_sized, "rcx", "r8");

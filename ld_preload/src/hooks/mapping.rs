@@ -10,7 +10,7 @@
 use super::{guarded, is_outermost, record};
 use crate::arch::{self, Caller, Local, entry, entry_on_stack};
 use crate::recorder::{self, Recording};
-use crate::{modules, real};
+use crate::{modules, place, real};
 use tierscope_wire::{Event, LossKind};
 
 const MAP_FIXED: i32 = 0x10;
@@ -35,6 +35,7 @@ fn with_events(
     caller: Caller,
     call: impl Fn() -> *mut u8,
     before: impl FnOnce(&Local),
+    place: impl FnOnce(&Local, usize),
     mut after: impl FnMut(&mut Recording<'_>, u64),
 ) -> *mut u8 {
     let local = arch::local();
@@ -46,6 +47,7 @@ fn with_events(
         before(local);
         let result = call();
         if result as usize != usize::MAX {
+            place(local, result as usize);
             record(local, caller, LossKind::Allocation, |recording| after(recording, result as u64));
         }
         result
@@ -81,7 +83,13 @@ unsafe extern "C" fn on_mmap(
         || unsafe { real::mmap(at, bytes, protection, flags, file, offset) }.unwrap_or_else(refuse),
         |local| {
             if flags & MAP_FIXED != 0 && flags & MAP_FIXED_NOREPLACE == 0 {
+                place::unmapped(at as usize, bytes);
                 tell_unmapping(local, caller, at, bytes);
+            }
+        },
+        |local, address| {
+            if flags & MAP_ANONYMOUS != 0 {
+                place::mapped(local, caller, address, bytes);
             }
         },
         |recording, address| {
@@ -113,6 +121,7 @@ unsafe extern "C" fn on_munmap(at: *mut u8, bytes: usize, sp: usize, bp: usize) 
     guarded(local, sp, || {
         // What the kernel refuses for its arguments unmaps nothing.
         if (at as usize).is_multiple_of(PAGE) && bytes != 0 {
+            place::unmapped(at as usize, bytes);
             tell_unmapping(local, caller, at, bytes);
         }
         call()
@@ -141,6 +150,8 @@ unsafe extern "C" fn on_mremap(
                 tell_unmapping(local, caller, at, bytes);
             }
         },
+        // The kernel takes a mapping's nodes along.
+        |_, _| {},
         |recording, address| {
             let stack = recording.stack();
             recording.push(&Event::Remap {

@@ -82,7 +82,10 @@ unsafe fn new(
     let itself = |block: &*mut u8| *block;
     match operator.target() {
         Some(target) if target.records_itself => call(target.address),
-        Some(target) => allocate(bytes, caller, || call(target.address), itself),
+        Some(target) => {
+            let align = alignment.max(16);
+            allocate(bytes, caller, |asked| asked.serve(bytes, align, false, || call(target.address)), itself)
+        }
         None => {
             // A block of no bytes has an address too.
             let real_bytes = bytes.max(1);
@@ -91,7 +94,8 @@ unsafe fn new(
                 if alignment == 0 { real::malloc(real_bytes) } else { Some(aligned(alignment, real_bytes)) }
                     .unwrap_or(core::ptr::null_mut())
             };
-            let block = allocate(bytes, caller, plain, itself);
+            let align = alignment.max(16);
+            let block = allocate(bytes, caller, |asked| asked.serve(real_bytes, align, false, plain), itself);
             match operator.late_target().filter(|_| block.is_null() && throws) {
                 Some(address) => call(address),
                 None => block,
@@ -108,9 +112,7 @@ unsafe fn delete(operator: &Operator, block: *mut u8, more: (usize, usize), call
         Some(target) if target.records_itself => call(target.address),
         Some(target) => release(block, caller, || call(target.address)),
         // SAFETY: the block came from `malloc` by way of `new` above.
-        None => release(block, caller, || unsafe {
-            real::free(block);
-        }),
+        None => release(block, caller, || unsafe { real::free(block) }.unwrap_or(())),
     }
 }
 

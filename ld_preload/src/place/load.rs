@@ -1,0 +1,309 @@
+//! From the environment variable to arenas that serve.
+//!
+//! Everything is done once, before the program's first block is served, and nothing of it is ever taken down. A table
+//! that does not parse, address space that is not there: the process then runs as if there were no policy, and says so
+//! in the statistics, if it got that far.
+
+use super::matching::{Matcher, count_once};
+use super::memory::{Nodes, Source, TierPages};
+use super::slots::Slots;
+use super::{FAST, fork, mappings};
+use crate::arch::Local;
+use crate::environment::Environment;
+use crate::modules::Snapshot;
+use crate::sys;
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use tierscope_arena::{Arena, SEGMENT, Settings};
+use tierscope_wire::policy::stats::{FLAG_ACTIVE, FLAG_GAVE_UP, Statistics};
+use tierscope_wire::policy::{Backend, Table, VARIABLE};
+
+type TierArena = &'static Arena<'static, TierPages>;
+
+/// A table larger than this is none of ours.
+const MOST_TABLE_BYTES: u64 = 256 << 20;
+/// Address space for one tier, the first that can be had.
+const REGIONS: [usize; 5] = [512 << 30, 64 << 30, 8 << 30, 1 << 30, 256 << 20];
+
+/// A module the rules name.
+#[derive(Debug)]
+pub(super) struct Module {
+    name: Vec<u8>,
+    build_id: Vec<u8>,
+    /// What to add to its own addresses; `u64::MAX` while it is not there.
+    bias: AtomicU64,
+    differs: AtomicU32,
+}
+
+impl Module {
+    /// What to add to its own addresses, if it is loaded.
+    pub(super) fn bias(&self) -> Option<u64> {
+        Some(self.bias.load(Ordering::Relaxed)).filter(|bias| *bias != u64::MAX)
+    }
+
+    /// Looks for it among the loaded ones; false if it is not there (one of another build is, but it is not it).
+    pub(super) fn locate(&self, snapshot: &Snapshot, statistics: &Statistics<'static>) -> bool {
+        let is_named = |path: &[u8]| path.rsplit(|byte| *byte == b'/').next() == Some(&*self.name);
+        let program = PROGRAM_HEADERS.load(Ordering::Relaxed);
+        let mut candidates = snapshot.modules.iter().filter(|module| match self.name.is_empty() {
+            true => (module.start..module.end).contains(&program),
+            false => is_named(&module.path),
+        });
+        let mut other_build = false;
+        let found = candidates.find(|module| {
+            let same = self.build_id.is_empty() || self.build_id == module.build_id();
+            other_build |= !same;
+            same
+        });
+        if found.is_none() && other_build {
+            count_once(&self.differs, statistics);
+        }
+        self.bias.store(found.map_or(u64::MAX, |module| module.bias), Ordering::Relaxed);
+        found.is_some() || other_build
+    }
+}
+
+/// Where the kernel put the program's headers: the module that holds them is the program.
+static PROGRAM_HEADERS: AtomicU64 = AtomicU64::new(0);
+
+/// Everything placing needs.
+#[derive(Debug)]
+pub(super) struct Placing {
+    pub(super) statistics: Statistics<'static>,
+    pub(super) matcher: Matcher,
+    pub(super) tiers: Vec<TierState>,
+    pub(super) globals: Vec<mappings::Global>,
+    /// The place in `tiers` of memory that is like the program's own but can be told when freed; only with slots.
+    pub(super) plain: Option<usize>,
+    /// This process.
+    pub(super) process: AtomicU32,
+    first: usize,
+    region_bytes: usize,
+    /// Of each region in order, its tier.
+    order: Vec<usize>,
+}
+
+/// A tier at work.
+#[derive(Debug)]
+pub(super) struct TierState {
+    /// None of the tier that is the program's own allocator, and of those without address space.
+    arena: Option<TierArena>,
+    /// Bytes of mappings of the program's that were put into it.
+    pub(super) mapped: AtomicU64,
+    pub(super) capacity: Option<u64>,
+    pub(super) nodes: Option<Nodes>,
+    is_own: bool,
+}
+
+impl Placing {
+    /// The arena of a tier.
+    pub(super) fn arena(&self, tier: usize) -> Option<TierArena> {
+        self.tiers.get(tier)?.arena
+    }
+
+    /// All of them, in the order locks are taken in.
+    pub(super) fn arenas(&self) -> impl Iterator<Item = TierArena> + '_ {
+        self.tiers.iter().filter_map(|tier| tier.arena)
+    }
+
+    /// The tier and the arena a block of the region is in.
+    pub(super) fn arena_at(&self, block: NonNull<u8>) -> Option<(usize, TierArena)> {
+        let index = block.addr().get().checked_sub(self.first)? / self.region_bytes;
+        let tier = *self.order.get(index)?;
+        Some((tier, self.arena(tier)?))
+    }
+
+    /// Whether a tier is the program's own allocator.
+    pub(super) fn is_own(&self, tier: usize) -> bool {
+        self.tiers.get(tier).is_none_or(|tier| tier.is_own)
+    }
+}
+
+static STARTED: AtomicBool = AtomicBool::new(false);
+
+/// Starts placing, if the environment asks for it. Runs under the guard; a second call does nothing.
+pub(crate) fn start(environment: Environment) {
+    if STARTED.swap(true, Ordering::AcqRel) {
+        return;
+    }
+    let Some(path) = environment.get(VARIABLE) else { return };
+    PROGRAM_HEADERS.store(environment.auxiliary(3).unwrap_or(0) as u64, Ordering::Relaxed);
+    let Some((table, statistics)) = read(path) else { return };
+    let general = statistics.general();
+    general.processes.fetch_add(1, Ordering::Relaxed);
+    match prepare(&table, statistics) {
+        Some(placing) => {
+            general.flags.fetch_or(FLAG_ACTIVE, Ordering::Relaxed);
+            publish(&table, placing);
+        }
+        None => {
+            general.flags.fetch_or(FLAG_GAVE_UP, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The table, copied, and its statistics, shared where the file may be written to.
+fn read(path: &core::ffi::CStr) -> Option<(Table<'static>, Statistics<'static>)> {
+    let (file, shared) = match sys::open_to_write(path) {
+        Some(file) => (file, true),
+        None => (sys::open(path.to_bytes_with_nul())?, false),
+    };
+    let file = sys::raise(file);
+    let (_, _, length) = sys::identity(&file)?;
+    let bytes = usize::try_from(length).ok().filter(|_| length <= MOST_TABLE_BYTES)?;
+    let copy = sys::map_private(bytes.max(1))?;
+    // SAFETY: a fresh mapping of that size, never unmapped.
+    let whole = unsafe { core::slice::from_raw_parts_mut(copy, bytes) };
+    let mut done = 0;
+    while let Some(rest) = whole.get_mut(done..).filter(|rest| !rest.is_empty()) {
+        done += sys::read_at(&file, rest, done as u64).filter(|count| *count > 0)?;
+    }
+    let table = Table::parse(whole).ok()?;
+    let words = table.statistics_words();
+    let counters = if shared {
+        sys::map(words * 8, sys::PROT_READ_WRITE, sys::MAP_SHARED, Some(&file), table.statistics_offset())?
+    } else {
+        sys::map_private(words * 8)?
+    };
+    // SAFETY: so many words are mapped, aligned to a page, never unmapped; any bits are valid.
+    let words = unsafe { core::slice::from_raw_parts(counters.cast::<AtomicU64>(), words) };
+    Some((table, Statistics::new(table.counts(), words)?))
+}
+
+fn prepare(table: &Table<'static>, statistics: Statistics<'static>) -> Option<Placing> {
+    let modules = table
+        .modules()
+        .map(|module| Module {
+            name: module.name.as_bytes().to_vec(),
+            build_id: module.build_id.to_vec(),
+            bias: AtomicU64::new(u64::MAX),
+            differs: AtomicU32::new(0),
+        })
+        .collect();
+    let tiers: Vec<_> = table.tiers().collect();
+    // A default of memory nodes is the program's own allocator on other pages.
+    let default = table.default_tier().map(usize::from).filter(|tier| {
+        tiers.get(*tier).is_some_and(|tier| matches!(tier.backend, Backend::File | Backend::Dax | Backend::Swap))
+    });
+    let slots = sys::map_private(size_of::<Slots>())?.cast::<Slots>();
+    // SAFETY: all zeros is an empty table; never unmapped.
+    let matcher = Matcher::new(table, modules, default, unsafe { &*slots });
+    let used = |index: usize| default == Some(index) || table.rules().any(|rule| usize::from(rule.tier) == index);
+    let mut order: Vec<usize> = tiers
+        .iter()
+        .enumerate()
+        .filter(|(index, tier)| tier.backend != Backend::Default && used(*index))
+        .map(|(index, _)| index)
+        .collect();
+    let plain = matcher.has_ordinals().then_some(tiers.len());
+    order.extend(plain);
+    let (first, region_bytes) = reserve(order.len()).or_else(|| {
+        statistics.general().no_address_space.fetch_add(1, Ordering::Relaxed);
+        None
+    })?;
+    let mut states = Vec::new();
+    for index in 0..tiers.len() + usize::from(plain.is_some()) {
+        let tier = tiers.get(index);
+        let region = order.iter().position(|at| *at == index).map(|place| first + place * region_bytes);
+        let arena = region.and_then(|region| arena(region, region_bytes, tier, index, statistics));
+        if region.is_some() && arena.is_none() {
+            statistics.general().no_metadata.fetch_add(1, Ordering::Relaxed);
+        }
+        let capacity = tier.and_then(|tier| tier.capacity);
+        if let (Some(arena), Some(capacity)) = (arena, capacity) {
+            arena.set_limit(0, usize::try_from(capacity).ok());
+        }
+        states.push(TierState {
+            arena,
+            mapped: AtomicU64::new(0),
+            capacity,
+            nodes: tier.and_then(Nodes::of),
+            is_own: tier.is_none_or(|tier| tier.backend == Backend::Default),
+        });
+    }
+    let globals = table.globals().map(mappings::Global::new).collect();
+    Some(Placing {
+        statistics,
+        matcher,
+        tiers: states,
+        globals,
+        plain,
+        process: AtomicU32::new(sys::process_id()),
+        first,
+        region_bytes,
+        order,
+    })
+}
+
+/// Address space for so many regions: where it begins and how large each is. No regions need none.
+fn reserve(count: usize) -> Option<(usize, usize)> {
+    if count == 0 {
+        return Some((SEGMENT, SEGMENT));
+    }
+    // A program that is held to so much address space must keep most of it.
+    let most = match sys::limit(sys::RLIMIT_AS) {
+        sys::RLIM_INFINITY => usize::MAX,
+        limit => usize::try_from(limit / 8).unwrap_or(usize::MAX),
+    };
+    REGIONS.iter().filter(|bytes| bytes.saturating_mul(count) <= most).find_map(|bytes| {
+        let whole = bytes.checked_mul(count)?.checked_add(SEGMENT)?;
+        let flags = sys::MAP_PRIVATE | sys::MAP_ANONYMOUS | sys::MAP_NORESERVE;
+        let start = sys::map(whole, sys::PROT_NONE, flags, None, 0)?;
+        Some(((start as usize).next_multiple_of(SEGMENT), *bytes))
+    })
+}
+
+fn arena(
+    region: usize,
+    region_bytes: usize,
+    tier: Option<&tierscope_wire::policy::Tier<'_>>,
+    index: usize,
+    statistics: Statistics<'static>,
+) -> Option<TierArena> {
+    let source = Source::of(tier, region, region_bytes);
+    if let Source::None(error) = source
+        && let Some(counters) = statistics.tier(index)
+    {
+        counters.fail(error.unsigned_abs());
+    }
+    let settings = Settings::new(1);
+    let metadata_bytes = Arena::<TierPages>::metadata_bytes(region_bytes, &settings).ok()?;
+    let metadata = NonNull::new(sys::map_private(metadata_bytes)?)?;
+    let pages = TierPages { source, tier: index, statistics };
+    // SAFETY: address space and zeroed memory of our own, for ever; what the pages do is above.
+    unsafe {
+        Arena::create(NonNull::new(region as *mut u8)?, region_bytes, metadata, metadata_bytes, settings, pages).ok()
+    }
+}
+
+fn publish(table: &Table<'static>, placing: Placing) {
+    let default = table.default_tier().and_then(|tier| placing.tiers.get(usize::from(tier)));
+    if let Some((nodes, counters)) = default
+        .and_then(|tier| tier.nodes)
+        .zip(table.default_tier().and_then(|tier| placing.statistics.tier(tier.into())))
+        && let Err(error) = nodes.make_default()
+    {
+        counters.fail(error.unsigned_abs());
+    }
+    let sizes = placing.matcher.sizes();
+    let (first, bytes) = (placing.first, placing.region_bytes * placing.order.len());
+    let placing = Box::into_raw(Box::new(placing));
+    FAST.placing.store(placing, Ordering::Release);
+    FAST.first.store(first, Ordering::Relaxed);
+    FAST.bytes.store(bytes, Ordering::Release);
+    if let Some((least, most)) = sizes {
+        FAST.least.store(usize::try_from(least).unwrap_or(usize::MAX), Ordering::Relaxed);
+        let span = most.saturating_sub(least).saturating_add(1);
+        FAST.span.store(usize::try_from(span).unwrap_or(usize::MAX), Ordering::Release);
+    }
+}
+
+/// Once the loader is done: what needs the C library, or the modules the program starts with.
+pub(crate) fn finish(local: &Local) {
+    if let Some(placing) = super::placing() {
+        fork::register();
+        mappings::move_globals(local, placing);
+    }
+}
