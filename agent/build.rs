@@ -13,7 +13,13 @@ fn main() {
     let manifest = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR"));
     let workspace = manifest.parent().expect("agent/ lies in the workspace").to_path_buf();
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
-    for input in ["ld_preload/src", "ld_preload/build.rs", "ld_preload/Cargo.toml", "ld_preload/wire/src"] {
+    for input in [
+        "ld_preload/src",
+        "ld_preload/build.rs",
+        "ld_preload/Cargo.toml",
+        "ld_preload/wire/src",
+        "ld_preload/arena/src",
+    ] {
         println!("cargo::rerun-if-changed={}", workspace.join(input).display());
     }
     for input in ["traces/workloads/src", "traces/workloads/Cargo.toml", "Cargo.toml", "Cargo.lock"] {

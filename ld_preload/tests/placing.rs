@@ -8,9 +8,7 @@ mod tools;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use tierscope_wire::policy::stats::Snapshot;
-use tierscope_wire::policy::{
-    Backend, FrameSpec, GlobalSpec, ModuleSpec, RuleSpec, Table, TableSpec, TierSpec, VARIABLE,
-};
+use tierscope_wire::policy::{Backend, FrameSpec, ModuleSpec, RuleSpec, Table, TableSpec, TierSpec, VARIABLE};
 
 fn tier(name: &str, backend: Backend) -> TierSpec {
     TierSpec { name: name.into(), backend, capacity: None, nodes: vec![], weights: vec![], path: String::new() }
