@@ -1,25 +1,28 @@
-//! The preload shim: records a program's allocations from inside it.
+//! The preload shim: records a program's allocations from inside it, and places them.
 //!
-//! Loaded by `LD_PRELOAD`, it stands in front of the allocator of whatever program it finds itself in, and tells the
-//! agent through shared memory ([`tierscope_wire`]) which call stack allocated which block and when it died.
+//! Loaded by `LD_PRELOAD`, it stands in front of the allocator of whatever program it finds itself in. It tells the agent
+//! through shared memory ([`tierscope_wire`]) which call stack allocated which block and when it died; and where a policy
+//! says that a block belongs in some tier of memory, it serves the block from there (`place`). Both, either or neither.
 //!
 //! # Promises to the program
 //!
 //! * It never allocates through the hooked path: what it needs comes from its own mappings (`arena`).
-//! * It never waits: every lock is one that is tried once, every shared structure tolerates a thread that died in the
+//! * It never waits to record: every lock is one that is tried once, every shared structure tolerates a thread that died in the
 //!   middle of using it, and a full ring costs the event and is counted.
+//!   Placing is an allocator's work, and waits as allocators do: for another thread that is inside the same arena.
 //! * It never prints and never ends the program. A panic inside the shim is caught at the hook's boundary and turns
 //!   recording off (`arch::contain`).
 //! * It imports nothing that must exist. Real functions are found by walking the loader's list of modules (`real`),
 //!   system calls are made directly (`sys`), so that one file serves glibc of any age and musl.
-//! * It keeps no descriptor open, and sets `errno` only where the function it stands in for would have.
+//! * It keeps no descriptor open (but one for each tier that is a file), and sets `errno` only where the function it stands in for would have.
 //!
 //! # How a call goes
 //!
 //! An entry stub in assembly (`arch`) hands the caller's stack and frame pointers to the hook (`hooks`). The fast path
 //! counts bytes down to the next sample (`sampling`) or asks whether a block to be freed was recorded (`tracked`), and
 //! calls the real function. The slow path takes a stack (`unwind`, with the modules known to `modules`), interns it
-//! (`intern`) and writes the event to the thread's ring (`recorder`, `thread`).
+//! (`intern`) and writes the event to the thread's ring (`recorder`, `thread`). Whether the block is placed is asked where
+//! the real function would be called.
 //!
 //! # Non-goals
 //!

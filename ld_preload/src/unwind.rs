@@ -139,6 +139,10 @@ pub(crate) trait Purpose {
     fn process(&self) -> u32;
     /// Frames needed at most.
     fn depth(&self) -> usize;
+    /// Whether a stack that left known code after `depth` frames is worth a look at the modules.
+    fn may_look(&self, _depth: usize) -> bool {
+        modules::may_look(recorder::now_ns())
+    }
     /// Brings the known modules up to date.
     fn look_again(&mut self, local: &Local, own: &mut Own);
     /// These are the modules; they stay for now.
@@ -260,7 +264,7 @@ fn take_here<P: Purpose>(
             Err(entry) => entry,
         };
         let walk = walk(own, snapshot, purpose.mode(), caller, bounds, purpose.process(), purpose.depth(), entry);
-        if walk.strayed && !looked && modules::may_look(recorder::now_ns()) {
+        if walk.strayed && !looked && purpose.may_look(walk.depth) {
             looked = true;
             thread.hazard.store(core::ptr::null_mut(), Ordering::SeqCst);
             purpose.look_again(local, own);

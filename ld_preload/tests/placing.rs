@@ -2,75 +2,30 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by them")]
 
+#[path = "support/table.rs"]
+mod table;
 #[path = "support/build.rs"]
 mod tools;
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-use tierscope_wire::policy::stats::Snapshot;
-use tierscope_wire::policy::{Backend, FrameSpec, ModuleSpec, RuleSpec, Table, TableSpec, TierSpec, VARIABLE};
+use std::process::Command;
+use table::{Ran, all_in, file, nodes, run, scratch, tier};
+use tierscope_wire::policy::{Backend, FrameSpec, GlobalSpec, ModuleSpec, RuleSpec, TableSpec, TierSpec, VARIABLE};
 
-fn tier(name: &str, backend: Backend) -> TierSpec {
-    TierSpec { name: name.into(), backend, capacity: None, nodes: vec![], weights: vec![], path: String::new() }
-}
-
-fn nodes(name: &str) -> TierSpec {
-    TierSpec { nodes: vec![0], ..tier(name, Backend::Numa) }
-}
-
-fn file(name: &str, directory: &Path) -> TierSpec {
-    TierSpec { path: directory.to_str().unwrap().into(), ..tier(name, Backend::File) }
-}
-
-/// A rule for every block of these sizes.
-fn anywhere(tier: u16, least: u64, most: u64) -> RuleSpec {
-    RuleSpec { tier, frames: vec![], min_bytes: least, max_bytes: most, ordinal: None, number: 1 }
+/// Address and size of a symbol of a program.
+fn symbol(program: &Path, name: &str) -> (u64, u64) {
+    assert!(tools::have_command("nm"));
+    let output = Command::new("nm").arg("-S").arg(program).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let line = text.lines().find(|line| line.ends_with(&format!(" {name}"))).expect(name);
+    let number = |at: usize| u64::from_str_radix(line.split(' ').nth(at).unwrap(), 16).unwrap();
+    (number(0), number(1))
 }
 
 /// Where the calls of a function of a program return to.
 fn calls_in(program: &Path, function: &str) -> FrameSpec {
-    assert!(tools::have_command("nm"));
-    let output = Command::new("nm").arg("-S").arg(program).output().unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    let line = text.lines().find(|line| line.ends_with(&format!(" {function}"))).expect(function);
-    let number = |at: usize| u64::from_str_radix(line.split(' ').nth(at).unwrap(), 16).unwrap();
-    FrameSpec { module: 0, ranges: vec![(number(0) + 1, number(0) + number(1) + 1)] }
-}
-
-struct Ran {
-    output: Output,
-    stats: Snapshot,
-}
-
-impl Ran {
-    fn stdout(&self) -> String {
-        String::from_utf8_lossy(&self.output.stdout).into_owned()
-    }
-}
-
-fn run_with(spec: &TableSpec, command: &mut Command) -> Ran {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("table");
-    let bytes = spec.encode().unwrap();
-    std::fs::write(&path, &bytes).unwrap();
-    let output = command.env("LD_PRELOAD", tools::shim()).env(VARIABLE, &path).stdin(Stdio::null()).output().unwrap();
-    let after = std::fs::read(&path).unwrap();
-    let stats = Snapshot::read(&Table::parse(&bytes).unwrap(), &after).unwrap();
-    Ran { output, stats }
-}
-
-fn run(spec: &TableSpec, program: &Path, arguments: &[&str]) -> Ran {
-    run_with(spec, Command::new(program).args(arguments))
-}
-
-/// Everything a program allocates, in one tier.
-fn all_in(tier: TierSpec) -> TableSpec {
-    TableSpec { tiers: vec![tier], rules: vec![anywhere(0, 0, u64::MAX)], follow: true, ..TableSpec::default() }
-}
-
-fn scratch() -> tempfile::TempDir {
-    // Not the temporary directory, which may be memory.
-    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
+    let (start, bytes) = symbol(program, function);
+    FrameSpec { module: 0, ranges: vec![(start + 1, start + bytes + 1)] }
 }
 
 fn done(ran: &Ran) {
@@ -199,5 +154,164 @@ fn nonsense_in_place_of_a_table_changes_nothing() {
             .output()
             .unwrap();
         assert_eq!((&*output.stdout, output.status.code()), (&b"done\n"[..], Some(0)));
+    }
+}
+
+/// A rule for the blocks of a function.
+fn of(program: &Path, function: &str, tier: u16) -> RuleSpec {
+    let frames = vec![calls_in(program, function)];
+    RuleSpec { tier, frames, min_bytes: 0, max_bytes: u64::MAX, ordinal: None, number: 1 }
+}
+
+/// What `placed_where` says of its objects.
+fn places(ran: &Ran) -> Vec<(String, String)> {
+    assert_eq!(ran.output.status.code(), Some(0), "{:?}", ran.output);
+    ran.stdout().lines().map(|line| line.split_once(' ').unwrap()).map(|(a, b)| (a.into(), b.into())).collect()
+}
+
+fn interleaved(name: &str) -> TierSpec {
+    TierSpec { nodes: vec![0], ..tier(name, Backend::Interleave) }
+}
+
+fn for_program(tiers: Vec<TierSpec>, rules: Vec<RuleSpec>) -> TableSpec {
+    let modules = vec![ModuleSpec { name: String::new(), build_id: vec![] }];
+    TableSpec { tiers, modules, rules, follow: true, ..TableSpec::default() }
+}
+
+#[test]
+fn slots_globals_and_mappings_go_where_they_are_told() {
+    let program = tools::program("placed_where");
+    let (address, bytes) = symbol(&program, "global_array");
+    let table = RuleSpec { ordinal: Some(2), ..of(&program, "table", 1) };
+    let mut spec = for_program(vec![nodes("a"), interleaved("b")], vec![table, of(&program, "mapping", 1)]);
+    spec.globals = vec![GlobalSpec { tier: 0, module: 0, address, bytes, number: 3 }];
+    let ran = run(&spec, &program, &[]);
+    let places = places(&ran);
+    let policies: Vec<_> = places.iter().map(|(name, policy)| (name.as_str(), policy.as_str())).collect();
+    let expected = [
+        ("table", "default"),
+        ("table", "default"),
+        ("table", "interleave:0"),
+        ("table", "default"),
+        // The lowest free number of its size is another's; then the one that was freed.
+        ("again", "default"),
+        ("freed", "interleave:0"),
+        ("global", "prefer"),
+        ("other", "default"),
+        ("mapping", "interleave:0"),
+        ("elsewhere", "default"),
+    ];
+    assert_eq!(policies, expected);
+    let rules = &ran.stats.rules;
+    assert_eq!((rules[0].blocks, rules[0].bytes_total, rules[0].bytes_now()), (2, 600_000, 0));
+    assert_eq!((rules[1].blocks, rules[1].bytes_total, rules[1].bytes_now()), (1, 1 << 20, 0));
+    assert_eq!((ran.stats.globals[0].bytes_moved, ran.stats.globals[0].errno), (1 << 20, 0));
+    assert_eq!(ran.stats.tiers[1].blocks, 3);
+}
+
+#[test]
+fn what_no_rule_names_follows_the_default_tier() {
+    let program = tools::program("placed_where");
+    let mut spec = for_program(vec![nodes("a"), interleaved("b")], vec![of(&program, "table", 0)]);
+    spec.default_tier = Some(1);
+    let places = places(&run(&spec, &program, &[]));
+    let of = |name: &str| places.iter().find(|(found, _)| found == name).unwrap().1.as_str();
+    // numa_maps shows a thread's policy where a mapping has none of its own.
+    assert_eq!((of("table"), of("mapping"), of("elsewhere")), ("prefer", "interleave:0", "interleave:0"));
+}
+
+#[test]
+fn a_default_tier_of_a_file_takes_what_no_rule_names() {
+    let program = program();
+    let directory = scratch();
+    let mut spec = for_program(vec![nodes("a"), file("disk", directory.path())], vec![of(&program, "one", 0)]);
+    spec.default_tier = Some(1);
+    let ran = run(&spec, &program, &["sizes"]);
+    done(&ran);
+    assert_eq!(ran.stats.tiers[0].blocks, 30);
+    assert!(ran.stats.tiers[1].blocks >= 15, "{:?}", ran.stats.tiers);
+}
+
+#[test]
+fn a_library_loaded_late_is_found() {
+    let program = tools::compile("cc", "placed_where.c", "placed_where_dl", &["-ldl"]);
+    let library = tools::compile("cc", "placed_plugin.c", "libplaced_plugin.so", &["-shared", "-fPIC"]);
+    let (start, bytes) = symbol(&library, "plugin_block");
+    let frame = FrameSpec { module: 0, ranges: vec![(start + 1, start + bytes + 1)] };
+    let rule = RuleSpec { frames: vec![frame], ..of(&program, "table", 0) };
+    let mut spec = for_program(vec![interleaved("b")], vec![rule]);
+    spec.modules[0].name = "libplaced_plugin.so".into();
+    let ran = run(&spec, &program, &[library.to_str().unwrap()]);
+    let places = places(&ran);
+    assert_eq!(places.last().unwrap(), &("plugin".to_owned(), "interleave:0".to_owned()), "{:?}", ran.stats);
+    assert!(places.iter().all(|(name, policy)| name == "plugin" || policy == "default"));
+}
+
+/// The programs that break a careless library, with everything placed.
+#[test]
+fn hazards_are_none_where_everything_is_placed() {
+    let directory = scratch();
+    let programs: Vec<(PathBuf, &[&str])> = [
+        ("plain", &[][..]),
+        ("entry_points", &[]),
+        ("realloc_edges", &[]),
+        ("threads", &["8", "50"]),
+        ("fork", &[]),
+        ("vfork_exec", &[]),
+        ("descriptors", &[]),
+        ("mappings", &[]),
+        ("signals", &[]),
+        ("coroutines", &[]),
+        ("mlocked", &[]),
+        ("errno_kept", &[]),
+        ("killed", &[]),
+    ]
+    .into_iter()
+    .map(|(name, arguments)| (tools::program(name), arguments))
+    .chain([(tools::compile("c++", "operators.cpp", "operators_placed", &["-std=c++17"]), &[][..])])
+    .collect();
+    let sandboxed = (tools::compile("cc", "seccomp.c", "seccomp_mprotect", &["-DWITH_MPROTECT"]), &[][..]);
+    for tier in [nodes("other"), file("disk", directory.path())] {
+        // A file needs system calls that no sandbox allows for the sake of an allocator.
+        for (program, arguments) in programs.iter().chain((tier.backend == Backend::Numa).then_some(&sandboxed)) {
+            if tier.backend == Backend::File && program.ends_with("descriptors") {
+                // It lists all there are, and a tier of a file needs one.
+                continue;
+            }
+            let expected = Command::new(program).args(*arguments).output().unwrap();
+            let ran = run(&all_in(tier.clone()), program, arguments);
+            let shown = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            assert_eq!(shown(&ran.output.stdout), shown(&expected.stdout), "{} {program:?}", tier.name);
+            assert_eq!(shown(&ran.output.stderr), shown(&expected.stderr), "{} {program:?}", tier.name);
+            assert_eq!(ran.output.status, expected.status, "{} {program:?}", tier.name);
+            assert!(ran.stats.tiers[0].blocks > 0, "{program:?}");
+        }
+    }
+}
+
+#[test]
+fn an_allocator_of_the_users_and_musl_are_served_too() {
+    let spec = all_in(nodes("other"));
+    let jemalloc = "/usr/lib/x86_64-linux-gnu/libjemalloc.so.2";
+    if tools::have("libjemalloc2", Path::new(jemalloc).exists()) {
+        let both = format!("{}:{jemalloc}", tools::shim().display());
+        for part in ["sizes", "growing", "alignments", "threads", "forks"] {
+            let ran = table::run_as(&spec, Command::new(program()).arg(part), &both);
+            done(&ran);
+            assert!(ran.stats.tiers[0].blocks > 0);
+        }
+        let operators = tools::compile("c++", "operators.cpp", "operators_jemalloc", &["-std=c++17"]);
+        let expected = Command::new(&operators).env("LD_PRELOAD", jemalloc).output().unwrap();
+        let ran = table::run_as(&spec, &mut Command::new(&operators), &both);
+        assert_eq!((ran.output.status, &ran.output.stdout), (expected.status, &expected.stdout));
+        assert!(ran.stats.tiers[0].blocks > 0);
+    }
+    if tools::have_command("musl-gcc") {
+        let musl = tools::compile("musl-gcc", "placed.c", "placed-musl", &["-pthread"]);
+        for part in ["growing", "threads", "forks", "others"] {
+            let ran = run(&spec, &musl, &[part]);
+            done(&ran);
+            assert!(ran.stats.tiers[0].blocks > 0);
+        }
     }
 }

@@ -77,6 +77,8 @@ const FILTER_WORDS: usize = 512;
 /// A frame may be anywhere in so much code and still have its bits; beyond, every call is let through.
 const FILTER_MOST_BYTES: u64 = 1 << 20;
 const LISTS: usize = 1024;
+/// A look takes a millisecond or so.
+const EXTRA_LOOKS: u32 = 256;
 const KNOWN: usize = 1024;
 
 /// The rules, and what speeds them up.
@@ -100,12 +102,18 @@ pub(super) struct Matcher {
     lists: Box<[AtomicPtr<Vec<u16>>]>,
     lists_used: AtomicUsize,
     adding: AtomicBool,
+    /// Looks at the modules that are not rationed.
+    extra_looks: AtomicU32,
     slots: &'static Slots,
 }
 
 fn filter_place(address: u64) -> (usize, u64) {
     let hash = (address >> 4).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 49;
     ((hash >> 6) as usize % FILTER_WORDS, 1 << (hash & 63))
+}
+
+fn known_place(address: u64) -> usize {
+    (address ^ address >> 10) as usize % KNOWN
 }
 
 fn zeros(count: usize) -> Box<[AtomicU64]> {
@@ -148,6 +156,7 @@ impl Matcher {
             lists: (0..LISTS).map(|_| AtomicPtr::new(core::ptr::null_mut())).collect(),
             lists_used: AtomicUsize::new(0),
             adding: AtomicBool::new(false),
+            extra_looks: AtomicU32::new(EXTRA_LOOKS),
             slots,
             rules,
         }
@@ -205,8 +214,7 @@ impl Matcher {
         if !self.missing.load(Ordering::Relaxed) {
             return false;
         }
-        let place = (address ^ address >> 10) as usize % KNOWN;
-        self.known.get(place).is_some_and(|known| known.swap(address, Ordering::Relaxed) != address)
+        self.known.get(known_place(address)).is_some_and(|known| known.load(Ordering::Relaxed) != address)
     }
 
     #[cold]
@@ -216,7 +224,8 @@ impl Matcher {
         // What a fork left is dealt with before this thread's own part is used.
         let session = recorder::present_session(local);
         let generation = session.map_or(0, |session| session.generation);
-        let mut lookup = Lookup { matcher: self, session, statistics, found: Found::Nothing, from_memo: true, caller };
+        let mut lookup =
+            Lookup { matcher: self, session, statistics, found: Found::Nothing, walked: false, in_code: true, caller };
         recorder::contained(local, || {
             let Some(thread) = Thread::of(local, crate::sys::process_id(), generation) else { return };
             // SAFETY: this thread's own, under the guard, and used here only.
@@ -226,8 +235,12 @@ impl Matcher {
                 lookup.found = Found::List(index);
             }
         });
-        if lookup.from_memo {
+        if !lookup.walked {
             general.lookup_hits.fetch_add(1, Ordering::Relaxed);
+        }
+        let address = caller.return_address();
+        if let Some(known) = self.known.get(known_place(address)).filter(|_| lookup.in_code) {
+            known.store(address, Ordering::Relaxed);
         }
         match &lookup.found {
             Found::List(index) => self.pick(self.list(*index), u32::try_from(*index).ok(), bytes),
@@ -368,7 +381,10 @@ struct Lookup<'a> {
     session: Option<&'static recorder::Session>,
     statistics: &'a Statistics<'static>,
     found: Found,
-    from_memo: bool,
+    /// The memo did not have it.
+    walked: bool,
+    /// The caller lies in a module, or in other code that was there when the modules were last looked at.
+    in_code: bool,
     caller: Caller,
 }
 
@@ -392,6 +408,15 @@ impl Purpose for Lookup<'_> {
         self.matcher.depth
     }
 
+    fn may_look(&self, depth: usize) -> bool {
+        let extra = || {
+            let left = |left: u32| left.checked_sub(1);
+            self.matcher.extra_looks.fetch_update(Ordering::Relaxed, Ordering::Relaxed, left).is_ok()
+        };
+        // A caller in code that was not there before: a library just loaded, whose first block may be its largest.
+        crate::modules::may_look(recorder::now_ns()) || depth == 1 && extra()
+    }
+
     fn look_again(&mut self, local: &Local, own: &mut crate::thread::Own) {
         match self.session {
             Some(session) => {
@@ -405,8 +430,9 @@ impl Purpose for Lookup<'_> {
     }
 
     fn value(&mut self, frames: &[u64], snapshot: Option<&Snapshot>) -> StackId {
-        self.from_memo = false;
+        self.walked = true;
         let Some(snapshot) = snapshot else { return StackId::NONE };
+        self.in_code = frames.first().is_some_and(|address| snapshot.is_code(address.wrapping_sub(1)));
         let present = self.matcher.resolve(snapshot, self.statistics);
         let list = self.matcher.matching(frames);
         match self.matcher.intern(&list).filter(|_| present) {

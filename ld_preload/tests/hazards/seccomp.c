@@ -1,5 +1,6 @@
 /* A sandbox that allows a program what it needs and kills it for anything else: once running, recording must need no
- * system call that the program does not make itself. */
+ * system call that the program does not make itself. Placing needs two more, which the C library's allocator also makes
+ * where there are threads. */
 #define _GNU_SOURCE
 #include <linux/audit.h>
 #include <linux/filter.h>
@@ -25,6 +26,9 @@ int main(void) {
     struct sock_filter filter[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
         ALLOW(mmap), ALLOW(munmap), ALLOW(brk), ALLOW(write), ALLOW(exit_group), ALLOW(newfstatat),
+#ifdef WITH_MPROTECT
+        ALLOW(mprotect), ALLOW(madvise),
+#endif
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
     };
     struct sock_fprog program = {sizeof filter / sizeof *filter, filter};

@@ -1,6 +1,6 @@
 //! Builds the shim and the small programs that tests run.
 
-#![allow(unreachable_pub, missing_docs, reason = "part of each test that includes it")]
+#![allow(dead_code, unreachable_pub, missing_docs, reason = "part of each test that includes it")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
