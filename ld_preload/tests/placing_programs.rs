@@ -49,17 +49,22 @@ fn line(from: &mut dyn BufRead) -> String {
 /// Half a million SETs, as many GETs, each value looked at; a snapshot in a forked child in between.
 #[test]
 fn redis_keeps_its_data() {
-    if !tools::have_command("redis-server") {
+    // The server's program by the name it has in the package of its tools.
+    if !tools::have_command("redis-check-rdb") {
         return;
     }
     let directory = scratch();
+    let program = directory.path().join("redis-server");
+    let path = std::env::var_os("PATH").unwrap();
+    let tool = std::env::split_paths(&path).map(|at| at.join("redis-check-rdb")).find(|file| file.exists()).unwrap();
+    std::os::unix::fs::symlink(tool, &program).unwrap();
     let spec = all_in(nodes("other"));
     let table = directory.path().join("table");
     let bytes = spec.encode().unwrap();
     std::fs::write(&table, &bytes).unwrap();
     let short = tempfile::tempdir().unwrap();
     let socket = short.path().join("redis");
-    let mut server = Command::new("redis-server")
+    let mut server = Command::new(&program)
         .args(["--port", "0", "--save", "", "--appendonly", "no", "--dbfilename", "dump.rdb", "--dir"])
         .arg(directory.path())
         .arg("--unixsocket")
