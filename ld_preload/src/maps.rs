@@ -16,6 +16,10 @@ pub(crate) struct Mapping<'a> {
     pub(crate) executable: bool,
     /// May be read.
     pub(crate) readable: bool,
+    /// May be written to.
+    pub(crate) writable: bool,
+    /// What is written to it is this process's alone.
+    pub(crate) private: bool,
     /// Offset in the file.
     pub(crate) offset: u64,
     /// Inode of the file, 0 for none.
@@ -55,6 +59,8 @@ pub(crate) fn parse(line: &[u8]) -> Option<Mapping<'_>> {
         start: hexadecimal(start)?,
         end: hexadecimal(end)?,
         readable: protection.first() == Some(&b'r'),
+        writable: protection.get(1) == Some(&b'w'),
+        private: protection.get(3) == Some(&b'p'),
         executable: protection.get(2) == Some(&b'x'),
         offset: hexadecimal(offset)?,
         inode: number(inode, 10)?,
@@ -102,7 +108,7 @@ mod tests {
             let mapping = parse(line.as_bytes()).unwrap();
             prop_assert_eq!((mapping.start, mapping.end, mapping.offset, mapping.inode), (start, end, offset, inode));
             prop_assert_eq!(mapping.path, path.as_bytes());
-            prop_assert!(mapping.executable && mapping.readable);
+            prop_assert!(mapping.executable && mapping.readable && mapping.private && !mapping.writable);
         }
 
         #[test]
@@ -115,6 +121,7 @@ mod tests {
     fn an_anonymous_mapping_has_no_path() {
         let mapping = parse(b"7ff0-7ff1 rw-p 00000000 00:00 0 ").unwrap();
         assert_eq!((mapping.path, mapping.inode), (&b""[..], 0));
+        assert!(mapping.readable && mapping.writable && mapping.private && !mapping.executable);
         assert_eq!(parse(b"7ff0-7ff1 ---p 00000000 00:00 0").unwrap().end, 0x7ff1);
     }
 

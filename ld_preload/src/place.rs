@@ -34,6 +34,7 @@ mod load;
 mod mappings;
 mod matching;
 mod memory;
+mod near;
 mod slots;
 
 pub(crate) use load::{finish, start};

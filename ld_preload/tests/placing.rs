@@ -94,6 +94,25 @@ fn a_tier_that_cannot_be_had_costs_nothing_but_itself() {
 }
 
 #[test]
+fn a_default_of_nodes_has_the_heap_and_neither_stack_nor_variables() {
+    let spec = TableSpec { tiers: vec![nodes("all")], default_tier: Some(0), follow: true, ..TableSpec::default() };
+    let ran = run_with(&spec, Command::new("cat").arg("/proc/self/numa_maps"));
+    let text = ran.stdout();
+    let policy_of = |what: &str| -> Vec<&str> {
+        text.lines()
+            .filter(|line| line.split(' ').any(|word| word == what))
+            .filter_map(|l| l.split(' ').nth(1))
+            .collect()
+    };
+    assert_eq!(policy_of("stack"), ["local"], "{text}");
+    assert!(policy_of("heap").first().is_some_and(|policy| policy.starts_with("prefer")), "{text}");
+    let written = text.lines().filter(|line| line.contains("/libc") && line.contains(" anon="));
+    let policies: Vec<_> = written.filter_map(|line| line.split(' ').nth(1)).collect();
+    assert!(policies.contains(&"local"), "{text}");
+    assert_eq!((ran.stats.tiers[0].failures, ran.output.status.code()), (0, Some(0)), "{:?}", ran.output);
+}
+
+#[test]
 fn rules_hold_for_the_stacks_they_name() {
     let program = program();
     let rule = |tier, function: &str, least, most| RuleSpec {

@@ -7,7 +7,7 @@
 use super::matching::{Matcher, count_once};
 use super::memory::{Nodes, Source, TierPages};
 use super::slots::Slots;
-use super::{FAST, fork, mappings};
+use super::{FAST, fork, mappings, near};
 use crate::arch::Local;
 use crate::environment::Environment;
 use crate::modules::Snapshot;
@@ -79,6 +79,8 @@ pub(super) struct Placing {
     pub(super) plain: Option<usize>,
     /// This process.
     pub(super) process: AtomicU32,
+    /// Whether what no rule placed comes from chosen nodes.
+    pub(super) has_default_nodes: bool,
     first: usize,
     region_bytes: usize,
     /// Of each region in order, its tier.
@@ -113,6 +115,11 @@ impl Placing {
         let index = block.addr().get().checked_sub(self.first)? / self.region_bytes;
         let tier = *self.order.get(index)?;
         Some((tier, self.arena(tier)?))
+    }
+
+    /// Where all arenas are.
+    pub(super) fn region(&self) -> core::ops::Range<usize> {
+        self.first..self.first + self.region_bytes * self.order.len()
     }
 
     /// Whether a tier is the program's own allocator.
@@ -231,6 +238,7 @@ fn prepare(table: &Table<'static>, statistics: Statistics<'static>) -> Option<Pl
         globals,
         plain,
         process: AtomicU32::new(sys::process_id()),
+        has_default_nodes: false,
         first,
         region_bytes,
         order,
@@ -278,17 +286,19 @@ fn arena(
     }
 }
 
-fn publish(table: &Table<'static>, placing: Placing) {
+fn publish(table: &Table<'static>, mut placing: Placing) {
     let default = table.default_tier().and_then(|tier| placing.tiers.get(usize::from(tier)));
     if let Some((nodes, counters)) = default
         .and_then(|tier| tier.nodes)
         .zip(table.default_tier().and_then(|tier| placing.statistics.tier(tier.into())))
-        && let Err(error) = nodes.make_default()
     {
-        counters.fail(error.unsigned_abs());
+        placing.has_default_nodes = true;
+        if let Err(error) = nodes.make_default() {
+            counters.fail(error.unsigned_abs());
+        }
     }
     let sizes = placing.matcher.sizes();
-    let (first, bytes) = (placing.first, placing.region_bytes * placing.order.len());
+    let (first, bytes) = (placing.first, placing.region().len());
     let placing = Box::into_raw(Box::new(placing));
     FAST.placing.store(placing, Ordering::Release);
     FAST.first.store(first, Ordering::Relaxed);
@@ -304,6 +314,9 @@ fn publish(table: &Table<'static>, placing: Placing) {
 pub(crate) fn finish(local: &Local) {
     if let Some(placing) = super::placing() {
         fork::register();
+        if placing.has_default_nodes {
+            near::keep(placing);
+        }
         mappings::move_globals(local, placing);
     }
 }

@@ -93,6 +93,13 @@ impl Nodes {
     }
 }
 
+/// Binds a range to the node of whoever touches a page first, whatever the thread's choice for the rest. Pages that are
+/// there already stay where they are.
+pub(super) fn bind_near(address: usize, bytes: usize) -> Result<(), i32> {
+    // Preferred, and no nodes: the local one.
+    sys::bind_memory(address, bytes, MPOL_PREFERRED, &[0; 1], 0)
+}
+
 /// What backs a region.
 #[derive(Debug)]
 pub(super) enum Source {
