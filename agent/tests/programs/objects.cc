@@ -1,14 +1,16 @@
 // Eight objects, one for each way of getting memory, each used in a pattern of its own and allocated in a function of its own.
 //
 //   object     made by             pattern
-//   ring       malloc              dependent walk in random order: each load waits for the one before
-//   table      calloc              independent reads in random order
+//   matrix     global              reads with a long stride
 //   log        realloc, doubling   written once while it grows, then read in order, seldom
 //   stream     aligned_alloc       read and written in order
-//   buckets    new[]               hash look-ups: a read, and often one more beside it
 //   window     mmap                read and written in order, a tenth as often
-//   matrix     global              reads with a long stride
+//   ring       malloc              dependent walk in random order: each load waits for the one before
+//   table      calloc              independent reads in random order
+//   buckets    new[]               hash look-ups: a read, and often one more beside it
 //   nodes      malloc(48) and new  small blocks in a list, half made by each, walked in an order of their own
+//
+// They are made in this order: as in programs that read their input first, what comes first is not what is used most.
 //
 // Every object has --mebibytes MiB, but the nodes, which are --nodes-count blocks. A round does a fixed amount of work on each
 // object in turn; there are as many rounds as --rounds says or as fit in --seconds. The pauses before and after allow what
@@ -22,7 +24,8 @@
 //   --only LIST   work on these alone; all are made
 //   --nodes FILE  at the end: JSON lines of object, bytes, pages, and pages on each node as move_pages finds them
 //
-// To standard output, one line an object ("ring 0.123456 s") and one of the total. --mebibytes is at most 64, the matrix's size.
+// To standard output, one line an object ("ring 0.123456 s") and one of the total. --mebibytes is at most the
+// matrix's size: 64, or what MATRIX_MEBIBYTES says when this is compiled.
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
@@ -43,7 +46,10 @@
 namespace {
 
 constexpr std::size_t kMebibyte = 1u << 20;
-constexpr std::size_t kMost = 64 * kMebibyte;
+#ifndef MATRIX_MEBIBYTES
+#define MATRIX_MEBIBYTES 64
+#endif
+constexpr std::size_t kMost = MATRIX_MEBIBYTES * kMebibyte;
 
 struct Node {
     Node *next;
@@ -155,6 +161,9 @@ struct Objects {
     Node *head = nullptr;
 
     Objects(std::size_t bytes, std::size_t count) : bytes(bytes) {
+        log = grow_log(bytes);
+        stream = allocate_stream(bytes);
+        window = map_window(bytes);
         ring = allocate_ring(bytes);
         std::size_t cells = floor_power(bytes / sizeof *ring);
         // What is beyond the last power of two is touched, so that every page is there, and points into the ring.
@@ -162,10 +171,7 @@ struct Objects {
         for (std::size_t i = 0, at = 0; i < cells; i++, at = successor(at, cells))
             ring[scattered(at, cells)] = static_cast<std::uint32_t>(scattered(successor(at, cells), cells));
         table = allocate_table(bytes);
-        log = grow_log(bytes);
-        stream = allocate_stream(bytes);
         buckets = allocate_buckets(bytes);
-        window = map_window(bytes);
         for (std::size_t i = 0; i < bytes / 8; i++) {
             table[i] = i;
             stream[i] = 1.0;
@@ -333,7 +339,7 @@ int main(int argc, char **argv) {
         }
     }
     if (bytes == 0 || bytes > kMost) {
-        std::fprintf(stderr, "objects: --mebibytes is 1 to 64\n");
+        std::fprintf(stderr, "objects: --mebibytes is 1 to %zu\n", kMost / kMebibyte);
         return 2;
     }
 
