@@ -10,12 +10,12 @@ mod early_exit;
 mod embedding;
 mod gnn_recsys;
 mod hnsw;
-mod matrix;
+pub(crate) mod matrix;
 mod moe;
 mod perceptron;
 mod skew;
 mod transformer_stream;
-mod weights;
+pub(crate) mod weights;
 
 use crate::workload::Workload;
 

@@ -1,6 +1,34 @@
 //! Kernels that move data through stages: convolution, video, input pipelines, and several programs at once.
 
+mod video_analytics;
+mod video_camera;
+mod video_codec;
+mod video_detector;
+mod video_scene;
+mod winograd;
+mod winograd_element;
+mod winograd_tile;
+
 use crate::workload::Workload;
 
 /// The kernels of this family.
-pub(crate) static WORKLOADS: &[Workload] = &[];
+pub(crate) static WORKLOADS: &[Workload] = &[
+    Workload {
+        name: "winograd",
+        row: 15,
+        system: "Winograd with tap-wise quantization",
+        summary: "convolutions F(4x4, 3x3) in floating point or bytes; one batch of images per iteration",
+        iterations: 25,
+        options: winograd::OPTIONS,
+        run: winograd::run,
+    },
+    Workload {
+        name: "video-analytics",
+        row: 13,
+        system: "edge video analytics",
+        summary: "cameras: decode, background, detection, tracks; one frame of each per iteration",
+        iterations: 150,
+        options: video_analytics::OPTIONS,
+        run: video_analytics::run,
+    },
+];
