@@ -68,6 +68,8 @@ pub(crate) struct Settings {
     /// What is particular to the workload.
     pub(crate) options: Options,
     pub(crate) objects: Option<PathBuf>,
+    /// Whether to wait for others before the steady state.
+    pub(crate) meet: bool,
     /// Where generated graphs are kept; nowhere if `None`.
     pub(crate) cache: Option<PathBuf>,
 }
@@ -95,7 +97,7 @@ fn read(mut parser: Parser) -> Result<Request, lexopt::Error> {
     let mut asked_for_help = false;
     let mut set = Vec::new();
     let (mut scale, mut graph) = (Scale::Small, GraphKind::Kronecker);
-    let (mut iterations, mut threads, mut seed, mut objects) = (None, 1, 1, None);
+    let (mut iterations, mut threads, mut seed, mut objects, mut meet) = (None, 1, 1, None, false);
     let mut cache = default_cache(std::env::var_os("XDG_CACHE_HOME"), std::env::var_os("HOME"));
     while let Some(argument) = parser.next()? {
         match argument {
@@ -115,6 +117,7 @@ fn read(mut parser: Parser) -> Result<Request, lexopt::Error> {
             Arg::Long("seed") => seed = parser.value()?.parse()?,
             Arg::Long("set") => set.push(parser.value()?.string()?),
             Arg::Long("objects") => objects = Some(PathBuf::from(parser.value()?)),
+            Arg::Long("meet") => meet = true,
             Arg::Long("cache") => cache = Some(PathBuf::from(parser.value()?)),
             Arg::Long("no-cache") => cache = None,
             other => return Err(other.unexpected()),
@@ -128,7 +131,7 @@ fn read(mut parser: Parser) -> Result<Request, lexopt::Error> {
     };
     let options = Options::read(workload.name, workload.options, &set)?;
     let iterations = iterations.unwrap_or(workload.iterations);
-    Ok(Request::Run(Settings { workload, scale, graph, iterations, threads, seed, options, objects, cache }))
+    Ok(Request::Run(Settings { workload, scale, graph, iterations, threads, seed, options, objects, meet, cache }))
 }
 
 /// Where graphs are kept unless told otherwise: the XDG base directory for caches, which must be absolute to count.
@@ -174,6 +177,8 @@ Options:
                      name, address, bytes, allocated_ns, freed_ns (CLOCK_MONOTONIC; null: never freed)
   --cache DIR        where generated graphs are kept, about 0.13 GiB at small and 4 GiB at large
                      [default: ${XDG_CACHE_HOME:-~/.cache}/tierscope/graphs]
+  --meet             before the kernel print 'ready' and wait for a line on stdin, so that several
+                     runs start together
   --no-cache         generate the graph anew and keep nothing
   -h, --help         this text
 

@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// One block of one object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +37,8 @@ impl Block {
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
     blocks: Vec<Block>,
+    /// Lines of other processes' side files.
+    adopted: Vec<Value>,
 }
 
 impl Registry {
@@ -77,6 +79,17 @@ impl Registry {
         self.blocks.sort_by_key(|block| block.allocated_ns);
     }
 
+    /// Takes over the side file of another process, and removes it. Its objects are named `label/NAME`.
+    pub(crate) fn adopt(&mut self, label: &str, path: &Path) -> io::Result<()> {
+        for line in std::fs::read_to_string(path)?.lines() {
+            let mut block: Value = serde_json::from_str(line)?;
+            let name = block["name"].as_str().map(|name| format!("{label}/{name}"));
+            block["name"] = json!(name);
+            self.adopted.push(block);
+        }
+        std::fs::remove_file(path)
+    }
+
     /// Every block so far.
     pub(crate) fn blocks(&self) -> &[Block] {
         &self.blocks
@@ -89,6 +102,9 @@ impl Registry {
             let Block { address, bytes, allocated_ns, freed_ns, .. } = block;
             let line = json!({ "name": block.label(), "address": address, "bytes": bytes,
                                "allocated_ns": allocated_ns, "freed_ns": freed_ns });
+            writeln!(file, "{line}")?;
+        }
+        for line in &self.adopted {
             writeln!(file, "{line}")?;
         }
         file.flush()
@@ -136,6 +152,23 @@ mod tests {
     }
 
     #[test]
+    fn what_another_process_has_noted_is_taken_over_under_its_name() {
+        let path = |name: &str| std::env::temp_dir().join(format!("tierscope-adopt-{}-{name}", std::process::id()));
+        let (theirs, ours) = (path("theirs"), path("ours"));
+        let mut registry = Registry::default();
+        let _scores = registry.add("scores", vec![0u8; 5]);
+        registry.write(&theirs).unwrap();
+        let mut other = Registry::default();
+        other.adopt("0.pr", &theirs).unwrap();
+        assert!(!theirs.exists());
+        other.write(&ours).unwrap();
+        let line: Value = serde_json::from_str(std::fs::read_to_string(&ours).unwrap().trim()).unwrap();
+        std::fs::remove_file(&ours).unwrap();
+        assert_eq!((&line["name"], &line["bytes"]), (&json!("0.pr/scores"), &json!(5)));
+        assert!(other.adopt("0.pr", &theirs).is_err());
+    }
+
+    #[test]
     fn the_side_file_is_one_json_object_a_line() {
         let mut registry = Registry::default();
         let kept = registry.add("kept", Vec::<u32>::with_capacity(10));
@@ -143,7 +176,7 @@ mod tests {
         registry.write(&path).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         std::fs::remove_file(&path).unwrap();
-        let line: serde_json::Value = serde_json::from_str(text.trim()).unwrap();
+        let line: Value = serde_json::from_str(text.trim()).unwrap();
         assert_eq!((&line["name"], &line["bytes"], &line["freed_ns"]), (&json!("kept"), &json!(40), &json!(null)));
         assert_eq!(line["address"], json!(kept.as_ptr().addr()));
     }

@@ -4,6 +4,7 @@
 //! library is in the process; it is looked up once, and its absence costs nothing.
 
 use std::ffi::{CStr, c_char};
+use std::io::{self, Write};
 use std::time::Instant;
 
 use serde_json::{Map, Value, json};
@@ -11,6 +12,15 @@ use serde_json::{Map, Value, json};
 use crate::command_line::Settings;
 use crate::memory::{peak_resident_bytes, resident_bytes};
 use crate::registry::Registry;
+
+/// Phases with which a steady state begins. Most workloads have one kernel; some have several stretches that differ.
+const STEADY: [&str; 3] = ["kernel", "forward", "snapshot"];
+
+/// What is said on stdout when a run that is to meet others is about to enter its steady state.
+pub(crate) const READY: &str = "ready";
+
+/// Exit status of a run that waited for others in vain.
+const ABANDONED: i32 = 3;
 
 type Mark = unsafe extern "C" fn(*const c_char);
 
@@ -22,12 +32,24 @@ pub(crate) struct Run {
     mark: Option<Mark>,
     phases: Vec<Value>,
     threads: u32,
+    /// The phase that the steady state began with.
+    steady: Option<String>,
+    meet: bool,
+    failure: Option<String>,
 }
 
 impl Run {
     /// Nothing has happened yet.
     pub(crate) fn new(settings: &Settings) -> Self {
-        Run { registry: Registry::default(), mark: find_mark(), phases: Vec::new(), threads: settings.threads }
+        Run {
+            registry: Registry::default(),
+            mark: find_mark(),
+            phases: Vec::new(),
+            threads: settings.threads,
+            steady: None,
+            meet: settings.meet,
+            failure: None,
+        }
     }
 
     /// Threads a kernel may use.
@@ -35,8 +57,19 @@ impl Run {
         self.threads
     }
 
+    /// Says that the run has no result, and why: a sentence for people.
+    pub(crate) fn fail(&mut self, reason: String) {
+        self.failure = Some(reason);
+    }
+
     /// Announces a phase, runs it, and notes its time and the memory resident at its end.
     pub(crate) fn phase<T>(&mut self, name: &'static CStr, work: impl FnOnce(&mut Self) -> T) -> T {
+        if self.steady.is_none() && STEADY.iter().any(|&steady| name.to_bytes() == steady.as_bytes()) {
+            self.steady = Some(name.to_string_lossy().into_owned());
+            if self.meet {
+                wait_for_others();
+            }
+        }
         if let Some(mark) = self.mark {
             // SAFETY: the function has the signature of Tierscope's public header, and `name` is a C string.
             unsafe { mark(name.as_ptr()) };
@@ -54,6 +87,9 @@ impl Run {
 
     /// Writes the side file if there is to be one, and puts the result together. The error is a sentence for people.
     pub(crate) fn finish(self, settings: &Settings, outcome: Map<String, Value>) -> Result<Value, String> {
+        if let Some(reason) = self.failure {
+            return Err(reason);
+        }
         if let Some(path) = &settings.objects {
             let written = self.registry.write(path);
             written.map_err(|error| format!("cannot write {}: {error}", path.display()))?;
@@ -73,6 +109,7 @@ impl Run {
             "seed": settings.seed,
             "settings": settings.options.all(),
             "phases": self.phases,
+            "steady": self.steady,
             "object_bytes": largest,
             "peak_resident_bytes": peak_resident_bytes(),
         });
@@ -80,6 +117,16 @@ impl Run {
             fields.extend(outcome);
         }
         Ok(result)
+    }
+}
+
+/// Says that this run is ready, and waits for a line on stdin. Whoever was to send it may be gone: then nobody waits for the
+/// result either.
+fn wait_for_others() {
+    let said = writeln!(io::stdout(), "{READY}").and_then(|()| io::stdout().flush());
+    let heard = io::stdin().read_line(&mut String::new());
+    if said.is_err() || !heard.is_ok_and(|bytes| bytes > 0) {
+        std::process::exit(ABANDONED);
     }
 }
 

@@ -4,7 +4,7 @@
 //! of edges; the model is trained on the window of snapshots before it, to say how many neighbours each vertex has in the
 //! new one; and each vertex's features are averaged over its neighbours, which is all that later windows need of it.
 //!
-//! Kept: the three stretches of such training, which touch different objects in different ways: `load` writes the rows at
+//! Kept: the three stretches of such training, which touch different objects in different ways: `snapshot` writes the rows at
 //! random and allocates them anew, `train` streams over the aggregated features of all snapshots of the window, beside a
 //! small dense weight matrix, and `aggregate` gathers the features of neighbours at random; aggregated features of one
 //! snapshot reused by all the windows it is in, which is the system's own idea; many lifetimes from one site. Left out:
@@ -109,7 +109,7 @@ pub(crate) fn run(settings: &Settings, run: &mut Run) -> Map<String, Value> {
     let mut window: VecDeque<Vec<f32>> = VecDeque::new();
     let (mut losses, mut replaced, mut hottest) = (Vec::new(), 0, 0.0);
     for snapshot in 0..u64::from(settings.iterations) {
-        let graph = run.phase(c"load", |run| {
+        let graph = run.phase(c"snapshot", |run| {
             if snapshot > 0 {
                 replaced += edges.replace(change, snapshot);
             }

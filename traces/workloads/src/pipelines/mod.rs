@@ -1,5 +1,8 @@
 //! Kernels that move data through stages: convolution, video, input pipelines, and several programs at once.
 
+mod colocate;
+mod image_codec;
+mod input_pipeline;
 mod video_analytics;
 mod video_camera;
 mod video_codec;
@@ -30,5 +33,23 @@ pub(crate) static WORKLOADS: &[Workload] = &[
         iterations: 150,
         options: video_analytics::OPTIONS,
         run: video_analytics::run,
+    },
+    Workload {
+        name: "input-pipeline",
+        row: 20,
+        system: "Plumber",
+        summary: "training images: read, decode, shuffle, batch; one batch per iteration",
+        iterations: 100,
+        options: input_pipeline::OPTIONS,
+        run: input_pipeline::run,
+    },
+    Workload {
+        name: "colocate",
+        row: 19,
+        system: "co-location on one accelerator",
+        summary: "several workloads at once, as processes; a tenth of each one's iterations per iteration",
+        iterations: 10,
+        options: colocate::OPTIONS,
+        run: colocate::run,
     },
 ];
