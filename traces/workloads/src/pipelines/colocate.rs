@@ -37,7 +37,7 @@ const PARTS: u64 = 10;
 pub(crate) static OPTIONS: &[Declared] = &[
     Declared {
         name: "jobs",
-        default: "pr,dlrm,hnsw",
+        default: "pr,dlrm:300,hnsw",
         values: Values::Read {
             form: "1 to 16 workloads with commas between, each NAME or NAME:ITERATIONS, none of them colocate",
             accepts: |text| parse(text).is_some(),
