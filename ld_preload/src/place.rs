@@ -28,6 +28,7 @@
 //! Allocators that the program calls by other names than the standard ones, or carries inside itself. `__libc_malloc`
 //! and its like, which exist to pass by functions such as ours.
 
+mod filter;
 mod fork;
 mod header;
 mod load;
@@ -44,6 +45,7 @@ use crate::arch::{Caller, Local};
 use crate::real;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::Relaxed};
+use filter::FILTER;
 use header::{Header, NO_RULE, NO_SLOT};
 use load::Placing;
 use matching::Choice;
@@ -58,6 +60,9 @@ struct Fast {
     /// The smallest size a rule allows, and how many sizes up from it; 0 while nothing is placed.
     least: AtomicUsize,
     span: AtomicUsize,
+    /// Not 0 where blocks are to be looked at whoever asks for them: a rule without a stack, a default tier, or a module
+    /// that is missing and whose callers are not in the filter.
+    open: AtomicUsize,
     placing: AtomicPtr<Placing>,
 }
 
@@ -66,6 +71,7 @@ static FAST: Fast = Fast {
     bytes: AtomicUsize::new(0),
     least: AtomicUsize::new(0),
     span: AtomicUsize::new(0),
+    open: AtomicUsize::new(0),
     placing: AtomicPtr::new(core::ptr::null_mut()),
 };
 
@@ -73,6 +79,12 @@ static FAST: Fast = Fast {
 #[inline(always)]
 fn wants(bytes: usize) -> bool {
     bytes.wrapping_sub(FAST.least.load(Relaxed)) < FAST.span.load(Relaxed)
+}
+
+/// Whether some rule may hold for a caller.
+#[inline(always)]
+fn may_match(caller: Option<Caller>) -> bool {
+    FAST.open.load(Relaxed) != 0 || caller.is_none_or(|caller| FILTER.may_hold(caller.return_address()))
 }
 
 /// Whether a block is ours.
@@ -101,7 +113,7 @@ pub(crate) fn allocate(
     alignment: usize,
     zeroed: bool,
 ) -> Option<NonNull<u8>> {
-    if !wants(bytes) {
+    if !wants(bytes) || !may_match(caller) {
         return None;
     }
     allocate_slowly(local, caller, bytes, alignment, zeroed)
@@ -258,7 +270,11 @@ pub(crate) enum Reallocated {
 /// `realloc` by the policy.
 #[inline(always)]
 pub(crate) fn reallocate(local: &Local, caller: Option<Caller>, block: *mut u8, bytes: usize) -> Reallocated {
-    if owns(block) || wants(bytes) { reallocate_slowly(local, caller, block, bytes) } else { Reallocated::NotOurs }
+    if owns(block) || (wants(bytes) && may_match(caller)) {
+        reallocate_slowly(local, caller, block, bytes)
+    } else {
+        Reallocated::NotOurs
+    }
 }
 
 /// The block goes where a new one of this call stack and size would go, as profiles attribute it to that.

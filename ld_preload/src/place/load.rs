@@ -300,6 +300,9 @@ fn publish(table: &Table<'static>, mut placing: Placing) {
     let sizes = placing.matcher.sizes();
     let (first, bytes) = (placing.first, placing.region().len());
     let placing = Box::into_raw(Box::new(placing));
+    // SAFETY: just made.
+    let open = unsafe { (*placing).matcher.is_open() };
+    FAST.open.store(usize::from(open), Ordering::Relaxed);
     FAST.placing.store(placing, Ordering::Release);
     FAST.first.store(first, Ordering::Relaxed);
     FAST.bytes.store(bytes, Ordering::Release);

@@ -3,8 +3,8 @@
 //! A rule is a range of sizes, the beginning of a call stack (or none), and perhaps a slot. Rules are tried in the order of
 //! the table. Most calls must be told quickly that none matches:
 //!
-//! * **The filter** has a bit for every sixteen bytes of code that some rule's stack begins in, hashed. A call from
-//!   elsewhere can match a rule without a stack only.
+//! * **The filter** (`filter`) knows the callers with which some rule's stack begins. Any other call can match a rule
+//!   without a stack only.
 //! * **The memo** (the one recording uses, with a table of its own) gives for a stack seen before the list of rules whose
 //!   frames it has. Lists are interned: there are few.
 //!
@@ -18,6 +18,8 @@
 //! or, if a module took the place of another at that instant, match falsely; then one block is in another tier than it
 //! should be. What a memo keeps was worked out for modules known to be the present ones.
 
+use super::FAST;
+use super::filter::FILTER;
 use super::header::{NO_RULE, NO_SLOT};
 use super::load::Module;
 use super::slots::Slots;
@@ -73,9 +75,6 @@ impl Rule {
     }
 }
 
-const FILTER_WORDS: usize = 512;
-/// A frame may be anywhere in so much code and still have its bits; beyond, every call is let through.
-const FILTER_MOST_BYTES: u64 = 1 << 20;
 const LISTS: usize = 1024;
 /// A look takes a millisecond or so.
 const EXTRA_LOOKS: u32 = 256;
@@ -96,7 +95,6 @@ pub(super) struct Matcher {
     resolving: AtomicBool,
     /// Some module the rules name is not there.
     missing: AtomicBool,
-    filter: Box<[AtomicU64]>,
     /// Callers that lie in no missing module.
     known: Box<[AtomicU64]>,
     lists: Box<[AtomicPtr<Vec<u16>>]>,
@@ -105,11 +103,6 @@ pub(super) struct Matcher {
     /// Looks at the modules that are not rationed.
     extra_looks: AtomicU32,
     slots: &'static Slots,
-}
-
-fn filter_place(address: u64) -> (usize, u64) {
-    let hash = (address >> 4).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 49;
-    ((hash >> 6) as usize % FILTER_WORDS, 1 << (hash & 63))
 }
 
 fn known_place(address: u64) -> usize {
@@ -151,7 +144,6 @@ impl Matcher {
             resolved: AtomicU64::new(0),
             resolving: AtomicBool::new(false),
             missing: AtomicBool::new(depth > 0),
-            filter: zeros(FILTER_WORDS),
             known: zeros(KNOWN),
             lists: (0..LISTS).map(|_| AtomicPtr::new(core::ptr::null_mut())).collect(),
             lists_used: AtomicUsize::new(0),
@@ -176,6 +168,11 @@ impl Matcher {
         self.modules.get(usize::from(module)).and_then(Module::bias)
     }
 
+    /// Whether a block may match whoever asks for it, as far as the filter can tell.
+    pub(super) fn is_open(&self) -> bool {
+        self.default.is_some() || !self.anywhere.is_empty() || self.missing.load(Ordering::Relaxed)
+    }
+
     /// Whether some rule asks for a slot.
     pub(super) fn has_ordinals(&self) -> bool {
         self.rules.iter().any(|rule| rule.ordinal.is_some())
@@ -192,7 +189,7 @@ impl Matcher {
     #[inline]
     pub(super) fn choose(&self, local: &Local, caller: Caller, bytes: u64, statistics: &Statistics<'static>) -> Choice {
         let address = caller.return_address();
-        let by_stack = self.depth > 0 && (self.may_begin(address) || self.is_news(address));
+        let by_stack = self.depth > 0 && (FILTER.may_hold(address) || self.is_news(address));
         let choice =
             if by_stack { self.by_stack(local, caller, bytes, statistics) } else { self.pick(&[], None, bytes) };
         if choice.rule == NO_RULE {
@@ -201,12 +198,6 @@ impl Matcher {
             general.unmatched_bytes.fetch_add(bytes, Ordering::Relaxed);
         }
         choice
-    }
-
-    /// Whether a rule's stack may begin at a return address.
-    fn may_begin(&self, address: u64) -> bool {
-        let (word, bit) = filter_place(address);
-        self.filter.get(word).is_none_or(|word| word.load(Ordering::Relaxed) & bit != 0)
     }
 
     /// Whether a caller may lie in a module that was missing when the modules were last looked at.
@@ -336,33 +327,15 @@ impl Matcher {
         }
         for frame in self.rules.iter().filter_map(|rule| rule.frames.first()) {
             if let Some(bias) = self.bias(frame.module) {
-                self.admit(frame, bias);
+                FILTER
+                    .admit(frame.ranges.iter().map(|(low, high)| (bias.wrapping_add(*low), bias.wrapping_add(*high))));
             }
         }
         self.missing.store(missing, Ordering::Relaxed);
+        FAST.open.store(usize::from(self.is_open()), Ordering::Relaxed);
         self.resolved.store(snapshot.serial, Ordering::Release);
         self.resolving.store(false, Ordering::Release);
         true
-    }
-
-    fn admit(&self, frame: &Frame, bias: u64) {
-        let all: u64 = frame.ranges.iter().map(|(low, high)| high.saturating_sub(*low)).sum();
-        if all > FILTER_MOST_BYTES {
-            self.filter.iter().for_each(|word| word.store(u64::MAX, Ordering::Relaxed));
-            return;
-        }
-        for (low, high) in &frame.ranges {
-            let (low, last) = (bias.wrapping_add(*low), bias.wrapping_add(high.wrapping_sub(1)));
-            let mut at = low & !15;
-            while at <= last {
-                let (word, bit) = filter_place(at);
-                if let Some(word) = self.filter.get(word) {
-                    word.fetch_or(bit, Ordering::Relaxed);
-                }
-                let Some(next) = at.checked_add(16) else { break };
-                at = next;
-            }
-        }
     }
 }
 
