@@ -41,6 +41,8 @@ pub(crate) const MAP_FIXED: usize = 0x10;
 pub(crate) const MADV_DONTNEED: usize = 4;
 /// `MADV_REMOVE`.
 pub(crate) const MADV_REMOVE: usize = 9;
+/// `MADV_POPULATE_WRITE`, since Linux 5.14.
+pub(crate) const MADV_POPULATE_WRITE: usize = 23;
 /// `ENOSPC`.
 pub(crate) const ENOSPC: i32 = 28;
 
@@ -195,6 +197,15 @@ pub(crate) fn set_memory_policy(mode: usize, nodes: &[u64]) -> Result<(), i32> {
     let bits = nodes.len() * 64 + 1;
     // SAFETY: the mask is as long as said.
     outcome(unsafe { call!(238, mode, nodes.as_ptr() as usize, bits) })
+}
+
+/// `get_mempolicy`: what `set_mempolicy` chose for the calling thread, its mode and nodes.
+pub(crate) fn memory_policy(nodes: &mut [u64]) -> Option<usize> {
+    let bits = nodes.len() * 64 + 1;
+    let mut mode = 0_i32;
+    // SAFETY: the kernel writes the mode, and a mask no longer than said.
+    let result = unsafe { call!(239, (&raw mut mode) as usize, nodes.as_mut_ptr() as usize, bits, 0, 0) };
+    (result == 0).then_some(mode as usize)
 }
 
 /// Opens a file for reading and writing; `path` ends with a zero byte.

@@ -9,7 +9,7 @@ mod tools;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use table::{Ran, all_in, file, nodes, run, scratch, tier};
+use table::{Ran, all_in, file, nodes, run, run_with, scratch, tier};
 use tierscope_wire::policy::{Backend, FrameSpec, GlobalSpec, ModuleSpec, RuleSpec, TableSpec, TierSpec, VARIABLE};
 
 /// Address and size of a symbol of a program.

@@ -79,8 +79,6 @@ pub(super) struct Placing {
     pub(super) plain: Option<usize>,
     /// This process.
     pub(super) process: AtomicU32,
-    /// Whether what no rule placed comes from chosen nodes.
-    pub(super) has_default_nodes: bool,
     first: usize,
     region_bytes: usize,
     /// Of each region in order, its tier.
@@ -238,7 +236,6 @@ fn prepare(table: &Table<'static>, statistics: Statistics<'static>) -> Option<Pl
         globals,
         plain,
         process: AtomicU32::new(sys::process_id()),
-        has_default_nodes: false,
         first,
         region_bytes,
         order,
@@ -286,15 +283,15 @@ fn arena(
     }
 }
 
-fn publish(table: &Table<'static>, mut placing: Placing) {
+fn publish(table: &Table<'static>, placing: Placing) {
     let default = table.default_tier().and_then(|tier| placing.tiers.get(usize::from(tier)));
     if let Some((nodes, counters)) = default
         .and_then(|tier| tier.nodes)
         .zip(table.default_tier().and_then(|tier| placing.statistics.tier(tier.into())))
     {
-        placing.has_default_nodes = true;
-        if let Err(error) = nodes.make_default() {
-            counters.fail(error.unsigned_abs());
+        match nodes.make_default() {
+            Ok(()) => near::is_called_for(),
+            Err(error) => counters.fail(error.unsigned_abs()),
         }
     }
     let sizes = placing.matcher.sizes();
@@ -317,9 +314,7 @@ fn publish(table: &Table<'static>, mut placing: Placing) {
 pub(crate) fn finish(local: &Local) {
     if let Some(placing) = super::placing() {
         fork::register();
-        if placing.has_default_nodes {
-            near::keep(placing);
-        }
+        near::keep(placing);
         mappings::move_globals(local, placing);
     }
 }

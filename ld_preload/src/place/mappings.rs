@@ -5,7 +5,7 @@
 
 use super::load::Placing;
 use super::matching::Choice;
-use super::{placing, wants};
+use super::{near, placing, wants};
 use crate::arch::{Caller, Local};
 use crate::modules;
 use crate::recorder;
@@ -16,6 +16,8 @@ const PAGE: usize = 4096;
 const EOPNOTSUPP: u64 = 95;
 const ENOENT: u64 = 2;
 const MOST_MAPPINGS: usize = 1024;
+/// Bytes at a mapping's beginning whose page tables are made near.
+const MOST_TABLES_OF_MAPPING: usize = 1 << 30;
 
 /// A mapping that was placed.
 #[derive(Debug)]
@@ -121,7 +123,10 @@ impl Placing {
             if let Some(counters) = self.statistics.tier(tier) {
                 counters.fail(error.unsigned_abs());
             }
-        })
+        })?;
+        // What is larger may be address space and little memory.
+        near::make_tables(address, bytes.min(MOST_TABLES_OF_MAPPING));
+        Ok(())
     }
 }
 
@@ -163,7 +168,10 @@ pub(super) fn move_globals(local: &Local, placing: &Placing) {
         let (first, end) = (start & !(PAGE - 1), start.saturating_add(global.what.bytes as usize));
         let nodes = placing.tiers.get(usize::from(global.what.tier)).and_then(|tier| tier.nodes);
         let moved = match nodes {
-            Some(nodes) => nodes.bind(first, end.next_multiple_of(PAGE).saturating_sub(first), true),
+            Some(nodes) => {
+                let bytes = end.next_multiple_of(PAGE).saturating_sub(first);
+                nodes.bind(first, bytes, true).inspect(|()| near::make_tables(first, bytes))
+            }
             None if placing.is_own(global.what.tier.into()) => Ok(()),
             None => Err(EOPNOTSUPP as i32),
         };

@@ -13,6 +13,7 @@
 //! so that it is looked at before each use, and a new file takes over where it is gone. What the old one holds stays
 //! mapped, and is given back through the mapping.
 
+use super::near;
 use crate::sys::{self, Fd};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -24,6 +25,7 @@ use tierscope_arena::Pages;
 use tierscope_wire::policy::stats::Statistics;
 use tierscope_wire::policy::{Backend, Tier};
 
+pub(super) const MPOL_DEFAULT: usize = 0;
 const MPOL_PREFERRED: usize = 1;
 const MPOL_BIND: usize = 2;
 const MPOL_INTERLEAVE: usize = 3;
@@ -153,7 +155,7 @@ impl Pages for TierPages {
         let result = match &self.source {
             // SAFETY: part of the region, used by nobody yet.
             Source::Anonymous => unsafe { sys::protect(address as *mut u8, bytes, sys::PROT_READ_WRITE) }
-                .then_some(())
+                .then(|| near::make_tables(address, bytes))
                 .ok_or(ENOMEM as i32),
             Source::File(file) => file.commit(address, bytes),
             Source::None(error) => Err(*error),
