@@ -6,7 +6,10 @@
 //! be loaded later (a plugin): its addresses are taken as they stand if its build-id is known, which the shim checks when
 //! it is loaded.
 //!
-//! A rule of which any part cannot be found is left out as a whole, since a shorter site would match other blocks too.
+//! A rule of which any part cannot be found is left out as a whole, since a shorter site would match other blocks too. But
+//! every site ends in frames that no debug information knows (`_start`, the C library that called `main`), and is not to be
+//! lost with each update of that library: an outer frame without a line is found by its function, and if need be by its
+//! module alone. The frames further in still say which call it is.
 
 use std::collections::BTreeMap;
 
@@ -156,7 +159,7 @@ impl Work<'_> {
         let mut how = if rule.site.is_empty() { How::Size } else { How::Exact };
         let mut frames = Vec::new();
         for (index, entry) in rule.site.iter().enumerate() {
-            let (frame, found) = self.frame(entry, rule.frames.get(index))?;
+            let (frame, found) = self.frame(entry, rule.frames.get(index), index > 0)?;
             how = how.max(found);
             frames.push(frame);
         }
@@ -172,7 +175,12 @@ impl Work<'_> {
         Ok(how)
     }
 
-    fn frame(&mut self, entry: &SiteEntry, name: Option<&FrameName>) -> Result<(FrameSpec, How), String> {
+    fn frame(
+        &mut self,
+        entry: &SiteEntry,
+        name: Option<&FrameName>,
+        is_outer: bool,
+    ) -> Result<(FrameSpec, How), String> {
         let Module { index, how } = self.module(&entry.module)?;
         let how = match how {
             Addresses::Stand(how) => {
@@ -184,6 +192,12 @@ impl Work<'_> {
         let rebuilt = format!("`{}` was rebuilt", entry.module);
         let function = name.map(FrameName::function).filter(|function| !function.is_empty());
         let place = name.and_then(FrameName::place);
+        if is_outer && place.is_none() && how != Match::Exact {
+            let ranges = function.map(|function| self.ranges(&entry.module, function, None)).unwrap_or_default();
+            let known = (1..=wire::MAX_RANGES).contains(&ranges.len());
+            let ranges = if known { ranges } else { vec![(0, u64::MAX)] };
+            return Ok((FrameSpec { module: index, ranges }, How::Line));
+        }
         let (place, found) = match (how, place) {
             (Match::Exact, _) => return Err(format!("{rebuilt}, and `match` is \"exact\"")),
             (Match::Line, None) => {
@@ -198,10 +212,7 @@ impl Work<'_> {
                 "{rebuilt}, and `frames` does not name the function of `{entry}`: profile it anew (`tierscope record`)"
             ));
         };
-        let ranges = self.resolve.return_addresses(&entry.module, function, place);
-        let mut ranges: Vec<(u64, u64)> = ranges.into_iter().filter(|(low, high)| low < high).collect();
-        ranges.sort_unstable();
-        ranges.dedup();
+        let ranges = self.ranges(&entry.module, function, place);
         let called = name.map(ToString::to_string).unwrap_or_default();
         if ranges.is_empty() {
             let anew = "profile it anew (`tierscope record`)";
@@ -221,6 +232,15 @@ impl Work<'_> {
         Ok((FrameSpec { module: index, ranges }, found))
     }
 
+    /// Where a frame may be in a rebuilt module, in order.
+    fn ranges(&self, module: &str, function: &str, place: Option<(&str, u32)>) -> Vec<(u64, u64)> {
+        let ranges = self.resolve.return_addresses(module, function, place);
+        let mut ranges: Vec<(u64, u64)> = ranges.into_iter().filter(|(low, high)| low < high).collect();
+        ranges.sort_unstable();
+        ranges.dedup();
+        ranges
+    }
+
     fn global(&mut self, number: u32, tier: u16, rule: &Rule) -> Result<How, String> {
         let symbol = rule.symbol.as_deref().unwrap_or_default();
         let own = || self.policy.program.name.clone().or_else(|| self.resolve.program());
@@ -229,6 +249,9 @@ impl Work<'_> {
         let Module { index, how } = self.module(&module)?;
         if how == Addresses::ByName && self.policy.program.matching == Match::Exact {
             return Err(format!("`{module}` was rebuilt, and `match` is \"exact\""));
+        }
+        if how == Addresses::Stand(How::Later) {
+            return Err(format!("`{module}` is not among the files the program starts with"));
         }
         let found = self.resolve.globals(&module, symbol);
         let sized: Vec<(u64, u64)> = found.iter().copied().filter(|(_, bytes)| rule.bytes == Some(*bytes)).collect();

@@ -177,6 +177,29 @@ fn the_main_program_goes_by_its_build_id_and_not_by_its_name() {
     assert_eq!(compiled.resolved, [(1, How::Unchecked)]);
 }
 
+/// Every stack ends in code that nobody has debug information of.
+#[test]
+fn outer_frames_without_a_line_do_not_cost_a_rule() {
+    let mut program = rebuilt();
+    program.modules.insert("libm.so.6", vec![0xcc]);
+    program.calls.push(("bc", "_start", "", 0, 0x400));
+    let site = |outer: &str| {
+        format!(
+            "[[rule]]\ntier = \"fast\"\nsite = [\"bc+0x10\", \"libm.so.6+0x7\", \"bc+0x12\"]\n\
+             frames = [\"BrandesBC bc.cc:90\", \"\", \"{outer}\"]\n"
+        )
+    };
+    let compiled = compiled(&policy("line", &site("_start")), &program);
+    assert_eq!(compiled.resolved, [(1, How::Line)]);
+    let frames = &compiled.spec.rules[0].frames;
+    assert_eq!(ranges(&frames[0]), [(0x200, 0x201)]);
+    assert_eq!(ranges(&frames[1]), [(0, u64::MAX)], "anywhere in the module");
+    assert_eq!(ranges(&frames[2]), [(0x400, 0x401)]);
+    // An outer frame that had a line and lost it is another site; and exactly is exactly.
+    assert!(self::compiled(&policy("line", &site("main bc.cc:1")), &program).resolved.is_empty());
+    assert!(self::compiled(&policy("exact", &site("_start")), &program).resolved.is_empty());
+}
+
 #[test]
 fn a_link_stands_for_the_file_it_leads_to() {
     let mut program = same_build();
