@@ -1,6 +1,10 @@
 //! The command line as it is typed. One definition per flag yields parsing, `--help`, man pages and completions; what it
 //! means is worked out in [`crate::commands`].
 
+mod place;
+
+pub use place::{CompileArguments, RunArguments, ShimArguments, Strictness};
+
 use crate::units::{parse_bytes, parse_duration};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -25,6 +29,12 @@ pub enum Command {
     Record(RecordArguments),
     /// Show which objects a profile's memory time goes to.
     Report(ReportArguments),
+    /// Run a program with its objects placed as a policy says, and tell what came of it.
+    Run(RunArguments),
+    /// Write a policy as the table the preload library reads, for runs without tierscope.
+    Compile(CompileArguments),
+    /// Write the preload library to a file.
+    Shim(ShimArguments),
     /// Say what works on this machine, and the command that mends what does not.
     Doctor(DoctorArguments),
     /// Record the shipped workload and show the report: what all this is about, in about a minute.

@@ -3,7 +3,7 @@
 use crate::cli::{Cli, Command, DoctorArguments, RecordArguments, SamplerName, StackName};
 use crate::failure::Failure;
 use crate::record::{self, Outcome, Props, SamplerChoice, Subject};
-use crate::{demo, report};
+use crate::{demo, place, report};
 use clap::CommandFactory;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
@@ -19,6 +19,9 @@ pub fn run(command: Command) -> Result<u8, Failure> {
     match command {
         Command::Record(arguments) => record(arguments),
         Command::Report(arguments) => report::run(&arguments),
+        Command::Run(arguments) => place::run(&arguments),
+        Command::Compile(arguments) => place::write_table(&arguments),
+        Command::Shim(arguments) => place::write_shim(&arguments),
         Command::Doctor(arguments) => doctor(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Completions { shell } => {
@@ -136,7 +139,7 @@ pub(crate) fn describe(outcome: &Outcome) -> String {
     text
 }
 
-fn shell_quoted(path: &Path) -> String {
+pub(crate) fn shell_quoted(path: &Path) -> String {
     let text = path.to_string_lossy();
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);
     if text.chars().all(plain) { text.into_owned() } else { format!("'{}'", text.replace('\'', "'\\''")) }

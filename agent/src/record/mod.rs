@@ -13,7 +13,6 @@ mod address_space;
 mod attribute;
 mod blocks;
 mod host;
-mod launch;
 mod modules;
 mod objects;
 mod output;
@@ -25,15 +24,16 @@ mod session;
 mod symbols;
 
 use crate::failure::Failure;
-use launch::{Ended, Launched};
+use crate::launch::{self, Ended, Launched};
+use crate::private;
+use crate::signals::Signals;
 use recorder::Recorder;
 use serde::Serialize;
 use session::Session;
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 pub use symbols::look_up_again as look_up_symbols_again;
 use tierscope_binary::{NotLoadable, PreloadVerdict, Program};
@@ -156,29 +156,6 @@ pub struct Outcome {
     pub exit_status: Option<u8>,
     /// Wall-clock seconds that were sampled.
     pub duration_s: f64,
-}
-
-/// Signals that came for us.
-struct Signals {
-    interrupt: Arc<AtomicBool>,
-    terminate: Arc<AtomicBool>,
-}
-
-impl Signals {
-    fn watch() -> Result<Self, Failure> {
-        let signals = Signals { interrupt: Arc::default(), terminate: Arc::default() };
-        let register = |signal, flag: &Arc<AtomicBool>| {
-            signal_hook::flag::register(signal, flag.clone())
-                .map_err(|error| Failure::cannot(format!("cannot watch for signals: {error}")))
-        };
-        for signal in [libc::SIGINT, libc::SIGQUIT] {
-            register(signal, &signals.interrupt)?;
-        }
-        for signal in [libc::SIGTERM, libc::SIGHUP] {
-            register(signal, &signals.terminate)?;
-        }
-        Ok(signals)
-    }
 }
 
 /// Opens the sampler that was asked for, or the best that opens. Says which and why.
@@ -370,8 +347,7 @@ fn wait_for_end(launched: &mut Launched, signals: &Signals) -> Ended {
     }
 }
 
-/// The environment that loads and configures the shim. A library the user preloads comes after ours, so that the calls
-/// we pass on reach it.
+/// The environment that loads and configures the shim.
 fn preload_environment(props: &Props, session: &Session) -> Result<Vec<(&'static str, OsString)>, Failure> {
     let socket = session.socket();
     let socket = socket.to_str().ok_or_else(|| Failure::cannot("the private directory's name is no text"))?;
@@ -382,10 +358,8 @@ fn preload_environment(props: &Props, session: &Session) -> Result<Vec<(&'static
         stacks: props.stacks,
         follow: props.follow_fork,
     };
-    let mut preload = session.shim().as_os_str().to_owned();
-    if let Some(theirs) = std::env::var_os("LD_PRELOAD").filter(|theirs| !theirs.is_empty()) {
-        preload.push(":");
-        preload.push(theirs);
-    }
-    Ok(vec![("LD_PRELOAD", preload), (options::VARIABLE, OsString::from(options.to_string()))])
+    Ok(vec![
+        ("LD_PRELOAD", private::preload_list(session.shim())),
+        (options::VARIABLE, OsString::from(options.to_string())),
+    ])
 }

@@ -4,7 +4,6 @@
 //! that fill while we are busy (or stopped) cost events, which are counted.
 
 use super::address_space::{Mapping, backing_of_record};
-use super::launch::Ended;
 use super::modules::Binaries;
 use super::output::{self, Output};
 use super::process::Process;
@@ -13,6 +12,7 @@ use super::sequence::Sequencer;
 use super::session::{Arrival, Session};
 use super::{Outcome, Props, Written, host, say};
 use crate::failure::Failure;
+use crate::launch::Ended;
 use rustc_hash::FxHashMap;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::time::{ClockId, clock_gettime};

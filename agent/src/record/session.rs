@@ -1,7 +1,6 @@
 //! Where the shim and the agent meet: a private directory with a socket in it.
 //!
-//! The directory is created with mode 0700 under a name that cannot be guessed, so that only our user (and root) can
-//! reach the socket; the peer's uid is checked as well, since the directory may be on a file system that ignores
+//! Only our user (and root) can enter the directory ([`private`]) and reach the socket; the peer's uid is checked as well, since the directory may be on a file system that ignores
 //! modes. A connection carries one message and is never answered. Every step is non-blocking: a target that connects
 //! and says nothing costs a descriptor until it hangs up.
 //!
@@ -10,6 +9,7 @@
 
 use super::segment::Segment;
 use crate::failure::Failure;
+use crate::private;
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketAddrUnix, SocketFlags, SocketType,
@@ -17,7 +17,6 @@ use rustix::net::{
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use tierscope_wire::hello::{HELLO_BYTES, Hello};
 
@@ -42,56 +41,22 @@ pub(super) struct Session {
     pub(super) refused: Vec<String>,
 }
 
-/// Directories tried, in order, for the private one.
-fn candidates() -> Vec<PathBuf> {
-    let from_environment = ["XDG_RUNTIME_DIR", "TMPDIR"].into_iter().filter_map(std::env::var_os).map(PathBuf::from);
-    from_environment.chain(["/tmp", "/dev/shm", "/var/tmp"].map(PathBuf::from)).collect()
-}
-
-/// A library must be mappable from there, and its path must survive `LD_PRELOAD` (which splits at spaces and colons)
-/// and the shim's options (which split at semicolons), and leave room for the socket's name.
-fn usable(directory: &Path) -> bool {
-    let Some(text) = directory.to_str() else { return false };
-    let executable =
-        rustix::fs::statvfs(directory).is_ok_and(|stat| !stat.f_flag.contains(rustix::fs::StatVfsMountFlags::NOEXEC));
-    executable && directory.is_absolute() && text.len() < 60 && !text.contains([' ', ':', ';', '\n'])
-}
-
 impl Session {
     /// Makes the private directory, puts the shim there and listens.
     pub(super) fn open(shim: &[u8]) -> Result<Session, Failure> {
-        let mut tried = Vec::new();
-        for parent in candidates().into_iter().filter(|parent| usable(parent)) {
-            match Self::open_in(&parent, shim) {
-                Ok(session) => return Ok(session),
-                Err(error) => tried.push(format!("{}: {error}", parent.display())),
-            }
-        }
-        Err(Failure::cannot(format!(
-            "no directory for the preload shim and its socket ({})",
-            if tried.is_empty() { "all are missing or mounted noexec".into() } else { tried.join("; ") }
-        ))
-        .mend("TMPDIR=/a/directory/that/is/not/noexec tierscope record ..."))
-    }
-
-    fn open_in(parent: &Path, shim: &[u8]) -> std::io::Result<Session> {
-        let temporary = tempfile::Builder::new()
-            .prefix("tierscope-")
-            .rand_bytes(12)
-            .permissions(std::fs::Permissions::from_mode(0o700))
-            .tempdir_in(parent)?;
-        let shim_path = temporary.path().join("libtierscope_preload.so");
-        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o700).open(&shim_path)?;
-        std::io::Write::write_all(&mut file, shim)?;
-        let listener = rustix::net::socket_with(
-            AddressFamily::UNIX,
-            SocketType::SEQPACKET,
-            SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
-            None,
-        )?;
-        rustix::net::bind(&listener, &SocketAddrUnix::new(temporary.path().join("agent"))?)?;
-        rustix::net::listen(&listener, 4096)?;
-        Ok(Session { directory: temporary.keep(), listener, silent: Vec::new(), shim: shim_path, refused: Vec::new() })
+        let (directory, (listener, shim)) = private::directory(|directory| {
+            let shim = private::extract_shim(directory, shim)?;
+            let listener = rustix::net::socket_with(
+                AddressFamily::UNIX,
+                SocketType::SEQPACKET,
+                SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
+                None,
+            )?;
+            rustix::net::bind(&listener, &SocketAddrUnix::new(directory.join("agent"))?)?;
+            rustix::net::listen(&listener, 4096)?;
+            Ok((listener, shim))
+        })?;
+        Ok(Session { directory: directory.keep(), listener, silent: Vec::new(), shim, refused: Vec::new() })
     }
 
     /// Path of the extracted shim.

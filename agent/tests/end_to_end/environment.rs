@@ -32,7 +32,7 @@ impl SmallDisk {
         mounted.then(|| SmallDisk(directory))
     }
 
-    fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.0.path()
     }
 }

@@ -18,6 +18,7 @@ mod harness;
 mod interpreters;
 mod loading;
 mod needs;
+mod place;
 mod profile;
 mod redis;
 mod refusals;

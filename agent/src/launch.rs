@@ -15,14 +15,14 @@ use std::path::Path;
 
 /// How a program ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ended {
+pub(crate) enum Ended {
     Exited(i32),
     Killed(i32),
 }
 
 impl Ended {
     /// The exit status that says the same to whoever called us, by the shell's convention.
-    pub(super) fn as_status(self) -> u8 {
+    pub(crate) fn as_status(self) -> u8 {
         match self {
             Ended::Exited(code) => (code & 0xff) as u8,
             Ended::Killed(signal) => 128_u8.wrapping_add(signal as u8),
@@ -32,7 +32,7 @@ impl Ended {
 
 /// A forked child that has not executed yet, or has and runs.
 #[derive(Debug)]
-pub(super) struct Launched {
+pub(crate) struct Launched {
     pid: libc::pid_t,
     go: Option<OwnedFd>,
     errno: OwnedFd,
@@ -48,7 +48,7 @@ fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
 }
 
 /// Forks a child that waits to become `command`, found at `path`, with `changes` made to our environment.
-pub(super) fn prepare(path: &Path, command: &[OsString], changes: &[(&str, OsString)]) -> Result<Launched, Failure> {
+pub(crate) fn prepare(path: &Path, command: &[OsString], changes: &[(&str, OsString)]) -> Result<Launched, Failure> {
     let pipe =
         || rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(|error| Failure::cannot(format!("no pipe: {error}")));
     let path = c_string(path.as_os_str())?;
@@ -111,12 +111,12 @@ unsafe fn become_program(
 }
 
 impl Launched {
-    pub(super) fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.pid as u32
     }
 
     /// Lets the child execute, and reports an exec that failed.
-    pub(super) fn start(&mut self, program: &Path) -> Result<(), Failure> {
+    pub(crate) fn start(&mut self, program: &Path) -> Result<(), Failure> {
         if let Some(go) = self.go.take() {
             rustix::io::write(&go, &[1]).map_err(|error| Failure::cannot(format!("the child is gone: {error}")))?;
         }
@@ -132,12 +132,12 @@ impl Launched {
     }
 
     /// Whether the program has ended, and how.
-    pub(super) fn poll(&mut self) -> Option<Ended> {
+    pub(crate) fn poll(&mut self) -> Option<Ended> {
         self.reap(libc::WNOHANG)
     }
 
     /// Waits for the program's end.
-    pub(super) fn wait(&mut self) -> Ended {
+    pub(crate) fn wait(&mut self) -> Ended {
         loop {
             if let Some(ended) = self.reap(0) {
                 return ended;
@@ -165,7 +165,7 @@ impl Launched {
     }
 
     /// Sends a signal to the program if it still runs.
-    pub(super) fn signal(&self, signal: i32) {
+    pub(crate) fn signal(&self, signal: i32) {
         if self.ended.is_none() {
             // SAFETY: the pid is our own unreaped child, so it cannot have been reused.
             unsafe { libc::kill(self.pid, signal) };
