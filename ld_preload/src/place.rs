@@ -36,6 +36,7 @@ mod mappings;
 mod matching;
 mod memory;
 mod near;
+mod rest;
 mod slots;
 
 pub(crate) use load::{finish, start};
@@ -137,6 +138,7 @@ fn allocate_slowly(
         return None;
     }
     let choice = placing.matcher.choose(local, caller, bytes as u64, &placing.statistics);
+    rest::mark(placing);
     placing.serve(local, choice, bytes, alignment, zeroed)
 }
 
@@ -234,6 +236,7 @@ fn free_slowly(block: *mut u8) -> bool {
             placing.count_gone(&header, tier);
         }
     }
+    rest::mark(placing);
     true
 }
 

@@ -334,3 +334,14 @@ fn an_allocator_of_the_users_and_musl_are_served_too() {
         }
     }
 }
+
+#[test]
+fn memory_of_swap_is_cold_once_it_rests() {
+    let program = tools::program("placed_resting");
+    let ran = run(&all_in(tier("swap", Backend::Swap)), &program, &[]);
+    assert_eq!((ran.stdout().as_str(), ran.output.status.code()), ("used idle\n", Some(0)), "{:?}", ran.output);
+    assert_eq!(ran.stats.tiers[0].failures, 0);
+    // It is the shim that says so: where the tier is another, nothing is cold.
+    let ran = run(&all_in(nodes("other")), &program, &[]);
+    assert_eq!(ran.stdout(), "used used\n");
+}

@@ -79,6 +79,8 @@ pub(super) struct Placing {
     pub(super) plain: Option<usize>,
     /// This process.
     pub(super) process: AtomicU32,
+    /// Whether some tier is of swap.
+    pub(super) has_swap: bool,
     first: usize,
     region_bytes: usize,
     /// Of each region in order, its tier.
@@ -95,6 +97,7 @@ pub(super) struct TierState {
     pub(super) capacity: Option<u64>,
     pub(super) nodes: Option<Nodes>,
     is_own: bool,
+    is_swap: bool,
 }
 
 impl Placing {
@@ -118,6 +121,19 @@ impl Placing {
     /// Where all arenas are.
     pub(super) fn region(&self) -> core::ops::Range<usize> {
         self.first..self.first + self.region_bytes * self.order.len()
+    }
+
+    /// Of each tier with an arena, its number and where it is.
+    pub(super) fn regions(&self) -> impl Iterator<Item = (usize, core::ops::Range<usize>)> + '_ {
+        self.order.iter().enumerate().map(|(place, tier)| {
+            let start = self.first + place * self.region_bytes;
+            (*tier, start..start + self.region_bytes)
+        })
+    }
+
+    /// Whether a tier is of swap.
+    pub(super) fn is_swap(&self, tier: usize) -> bool {
+        self.tiers.get(tier).is_some_and(|tier| tier.is_swap)
     }
 
     /// Whether a tier is the program's own allocator.
@@ -226,16 +242,18 @@ fn prepare(table: &Table<'static>, statistics: Statistics<'static>) -> Option<Pl
             capacity,
             nodes: tier.and_then(Nodes::of),
             is_own: tier.is_none_or(|tier| tier.backend == Backend::Default),
+            is_swap: tier.is_some_and(|tier| tier.backend == Backend::Swap),
         });
     }
     let globals = table.globals().map(mappings::Global::new).collect();
     Some(Placing {
         statistics,
         matcher,
-        tiers: states,
         globals,
         plain,
         process: AtomicU32::new(sys::process_id()),
+        has_swap: states.iter().any(|tier: &TierState| tier.is_swap && tier.arena.is_some()),
+        tiers: states,
         first,
         region_bytes,
         order,

@@ -5,6 +5,8 @@
 //! file, part of the file is given storage before it is mapped: a full directory then refuses here, and does not kill
 //! the program when it writes.
 //!
+//! Memory that goes to swap is like any other, but the kernel is told again and again that it is cold (`rest`).
+//!
 //! # The file
 //!
 //! It has no name, belongs to the process alone, and is shared between the process and nobody: it is mapped shared
@@ -118,12 +120,13 @@ impl Source {
     pub(super) fn of(tier: Option<&Tier<'_>>, region: usize, region_bytes: usize) -> Source {
         let Some(tier) = tier else { return Source::Anonymous };
         match tier.backend {
-            Backend::Default => Source::Anonymous,
+            Backend::Default | Backend::Swap => Source::Anonymous,
             Backend::File => match TierFile::create(tier.path, region, region_bytes) {
                 Ok(file) => Source::File(Box::new(file)),
                 Err(error) => Source::None(error),
             },
-            Backend::Dax | Backend::Swap => Source::None(EOPNOTSUPP),
+            // Its pages are of two megabytes, an arena's smallest pieces of a sixteenth of that.
+            Backend::Dax => Source::None(EOPNOTSUPP),
             _ => match Nodes::of(tier).map(|nodes| nodes.bind(region, region_bytes, false)) {
                 Some(Ok(())) => Source::Anonymous,
                 Some(Err(error)) => Source::None(error),
