@@ -6,10 +6,15 @@
 //! be loaded later (a plugin): its addresses are taken as they stand if its build-id is known, which the shim checks when
 //! it is loaded.
 //!
-//! A rule of which any part cannot be found is left out as a whole, since a shorter site would match other blocks too. But
-//! every site ends in frames that no debug information knows (`_start`, the C library that called `main`), and is not to be
-//! lost with each update of that library: an outer frame without a line is found by its function, and if need be by its
-//! module alone. The frames further in still say which call it is.
+//! A rule of which any part cannot be found is left out as a whole, since a shorter site would match other blocks too.
+//!
+//! # Frames without a line
+//!
+//! Most sites have frames that no debug information knows: they end in `_start` and the C library that called `main`, and begin
+//! in a C++ library's `operator new`. They are not to be lost with each update of those libraries. So by [`Match::Line`] a
+//! frame without a line is found by its function, if some other frame is found exactly or by its line, and no frame of the
+//! program itself comes before that one: then it is still one call, reached another way. An outer frame whose function
+//! is not known either may be anywhere in its module.
 
 use std::collections::BTreeMap;
 
@@ -130,6 +135,20 @@ fn tier(tier: &Tier) -> TierSpec {
 struct Module {
     index: u16,
     how: Addresses,
+    is_program: bool,
+}
+
+/// A frame as it is now.
+struct Found {
+    frame: FrameSpec,
+    how: How,
+    /// Whether it is as good as an address: found exactly, or as precisely as the policy asks for.
+    is_certain: bool,
+}
+
+fn no_line(entry: &SiteEntry) -> String {
+    let way_out = "profile it anew (`tierscope record`), or write `match = \"function\"` in [program]";
+    format!("`{}` was rebuilt, and `frames` has no file and line for `{entry}`: {way_out}", entry.module)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -158,10 +177,15 @@ impl Work<'_> {
         }
         let mut how = if rule.site.is_empty() { How::Size } else { How::Exact };
         let mut frames = Vec::new();
+        let mut is_certain = rule.site.is_empty();
         for (index, entry) in rule.site.iter().enumerate() {
-            let (frame, found) = self.frame(entry, rule.frames.get(index), index > 0)?;
-            how = how.max(found);
-            frames.push(frame);
+            let found = self.frame(entry, rule.frames.get(index), is_certain)?;
+            how = how.max(found.how);
+            is_certain |= found.is_certain;
+            frames.push(found.frame);
+        }
+        if let Some(entry) = rule.site.first().filter(|_| !is_certain) {
+            return Err(no_line(entry));
         }
         let max_bytes = rule.sizes.high.map_or(u64::MAX, |high| high.saturating_sub(1));
         self.out.spec.rules.push(RuleSpec {
@@ -175,61 +199,52 @@ impl Work<'_> {
         Ok(how)
     }
 
-    fn frame(
-        &mut self,
-        entry: &SiteEntry,
-        name: Option<&FrameName>,
-        is_outer: bool,
-    ) -> Result<(FrameSpec, How), String> {
-        let Module { index, how } = self.module(&entry.module)?;
+    /// Finds a frame; `is_certain` if one further in was found exactly or by its line.
+    fn frame(&mut self, entry: &SiteEntry, name: Option<&FrameName>, is_certain: bool) -> Result<Found, String> {
+        let Module { index, how, is_program } = self.module(&entry.module)?;
+        let found = |ranges, how, is_certain| Found { frame: FrameSpec { module: index, ranges }, how, is_certain };
         let how = match how {
             Addresses::Stand(how) => {
                 let ranges = vec![(entry.address, entry.address.saturating_add(1))];
-                return Ok((FrameSpec { module: index, ranges }, how));
+                return Ok(found(ranges, how, true));
             }
             Addresses::ByName => self.policy.program.matching,
         };
         let rebuilt = format!("`{}` was rebuilt", entry.module);
+        let anew = "profile it anew (`tierscope record`)";
         let function = name.map(FrameName::function).filter(|function| !function.is_empty());
         let place = name.and_then(FrameName::place);
-        if is_outer && place.is_none() && how != Match::Exact {
-            let ranges = function.map(|function| self.ranges(&entry.module, function, None)).unwrap_or_default();
-            let known = (1..=wire::MAX_RANGES).contains(&ranges.len());
-            let ranges = if known { ranges } else { vec![(0, u64::MAX)] };
-            return Ok((FrameSpec { module: index, ranges }, How::Line));
+        let by_line = match how {
+            Match::Exact => return Err(format!("{rebuilt}, and `match` is \"exact\"")),
+            Match::Line => place,
+            Match::Function => None,
+        };
+        if how == Match::Line && by_line.is_none() && is_program && !is_certain {
+            return Err(no_line(entry));
         }
-        let (place, found) = match (how, place) {
-            (Match::Exact, _) => return Err(format!("{rebuilt}, and `match` is \"exact\"")),
-            (Match::Line, None) => {
-                let way_out = "profile it anew (`tierscope record`), or write `match = \"function\"` in [program]";
-                return Err(format!("{rebuilt}, and `frames` has no file and line for `{entry}`: {way_out}"));
-            }
-            (Match::Line, place) => (place, How::Line),
-            (Match::Function, _) => (None, How::Function),
-        };
-        let Some(function) = function else {
-            return Err(format!(
-                "{rebuilt}, and `frames` does not name the function of `{entry}`: profile it anew (`tierscope record`)"
-            ));
-        };
-        let ranges = self.ranges(&entry.module, function, place);
+        let ranges = function.map(|function| self.ranges(&entry.module, function, by_line)).unwrap_or_default();
         let called = name.map(ToString::to_string).unwrap_or_default();
-        if ranges.is_empty() {
-            let anew = "profile it anew (`tierscope record`)";
-            // The lines of a file shift with every edit above; the function is often still there.
-            let shifted = place.is_some() && !self.resolve.return_addresses(&entry.module, function, None).is_empty();
-            return Err(match (shifted, place) {
-                (true, Some((file, line))) => format!(
-                    "{rebuilt}, and `{function}` has no call at {file}:{line} any more: {anew}, or take all its calls with \
-                     `match = \"function\"` in [program]"
-                ),
-                _ => format!("{rebuilt}, and has no call in `{called}` any more: {anew}"),
-            });
+        if !ranges.is_empty() && ranges.len() <= wire::MAX_RANGES {
+            let is_certain = by_line.is_some() || how == Match::Function;
+            return Ok(found(ranges, if how == Match::Function { How::Function } else { How::Line }, is_certain));
         }
-        if ranges.len() > wire::MAX_RANGES {
+        if is_certain && place.is_none() {
+            return Ok(found(vec![(0, u64::MAX)], How::Line, false));
+        }
+        let Some(function) = function else {
+            return Err(format!("{rebuilt}, and `frames` does not name the function of `{entry}`: {anew}"));
+        };
+        if !ranges.is_empty() {
             return Err(format!("{rebuilt}, and `{called}` has more calls than a rule can hold"));
         }
-        Ok((FrameSpec { module: index, ranges }, found))
+        match by_line {
+            // The lines of a file shift with every edit above; the function is often still there.
+            Some((file, line)) if !self.ranges(&entry.module, function, None).is_empty() => Err(format!(
+                "{rebuilt}, and `{function}` has no call at {file}:{line} any more: {anew}, or take all its calls with \
+                 `match = \"function\"` in [program]"
+            )),
+            _ => Err(format!("{rebuilt}, and has no call in `{called}` any more: {anew}")),
+        }
     }
 
     /// Where a frame may be in a rebuilt module, in order.
@@ -246,7 +261,7 @@ impl Work<'_> {
         let own = || self.policy.program.name.clone().or_else(|| self.resolve.program());
         let module = rule.module.clone().or_else(own);
         let module = module.ok_or("the rule names no `module`, and the program's name is not known")?;
-        let Module { index, how } = self.module(&module)?;
+        let Module { index, how, .. } = self.module(&module)?;
         if how == Addresses::ByName && self.policy.program.matching == Match::Exact {
             return Err(format!("`{module}` was rebuilt, and `match` is \"exact\""));
         }
@@ -305,7 +320,7 @@ impl Work<'_> {
         let name =
             if is_program && !build_id.is_empty() { String::new() } else { real_name.unwrap_or(name.to_owned()) };
         self.out.spec.modules.push(ModuleSpec { name, build_id });
-        Ok(Module { index, how })
+        Ok(Module { index, how, is_program })
     }
 }
 

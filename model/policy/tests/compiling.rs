@@ -200,6 +200,33 @@ fn outer_frames_without_a_line_do_not_cost_a_rule() {
     assert!(self::compiled(&policy("exact", &site("_start")), &program).resolved.is_empty());
 }
 
+/// C++ allocates through a library of which nobody has lines.
+#[test]
+fn an_inner_frame_without_a_line_is_found_by_its_function_if_the_caller_is_certain() {
+    let mut program = rebuilt();
+    program.modules.insert("libm.so.6", vec![0xcc]);
+    program.calls.push(("libm.so.6", "operator new", "", 0, 0x40));
+    let site = |caller: &str, inner: &str| {
+        format!(
+            "[[rule]]\ntier = \"fast\"\nsite = [\"libm.so.6+0x7\", \"bc+0x10\"]\nframes = [\"{inner}\", \"{caller}\"]\n"
+        )
+    };
+    let found = compiled(&policy("line", &site("BrandesBC bc.cc:90", "operator new")), &program);
+    assert_eq!(found.resolved, [(1, How::Line)]);
+    let frames = &found.spec.rules[0].frames;
+    assert_eq!((ranges(&frames[0]), ranges(&frames[1])), (&[(0x40, 0x41)][..], &[(0x200, 0x201)][..]));
+    // Where the program was not rebuilt, its own frame stands.
+    program.modules.insert("bc", vec![0xaa]);
+    let found = compiled(&policy("line", &site("BrandesBC", "operator new")), &program);
+    assert_eq!(ranges(&found.spec.rules[0].frames[1]), [(0x10, 0x11)]);
+    // A caller without a line is any call of its function, and an allocator without a name is anything.
+    program.modules.insert("bc", vec![0xcc]);
+    for (caller, inner) in [("BrandesBC", "operator new"), ("BrandesBC bc.cc:90", ""), ("BrandesBC bc.cc:90", "gone")] {
+        let lost = compiled(&policy("line", &site(caller, inner)), &program);
+        assert!(lost.resolved.is_empty(), "{caller} {inner}");
+    }
+}
+
 #[test]
 fn a_link_stands_for_the_file_it_leads_to() {
     let mut program = same_build();
