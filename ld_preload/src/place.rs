@@ -158,19 +158,36 @@ impl Placing {
             None if choice.slot != NO_SLOT => self.plain?,
             None => return None,
         };
-        let block = self.arena(tier).and_then(|arena| {
-            let (header, whole) = Header::room(bytes, alignment)?;
-            let inner = arena.allocate(0, whole, alignment.max(16), zeroed, shard(local))?;
-            // SAFETY: a fresh block of `whole` bytes; the header and the block after it fit.
-            unsafe { Some(Header::write(inner, header, bytes as u64, choice)) }
-        });
-        if block.is_some() {
-            self.count_placed(choice, tier, bytes as u64);
-        } else {
-            self.count_spilled(choice, tier, bytes as u64);
-            self.matcher.give_slot_back(choice.group, choice.slot);
+        if let Some(block) = self.place(local, tier, choice, bytes, alignment, zeroed) {
+            return Some(block);
         }
-        block
+        self.count_spilled(choice, tier, bytes as u64);
+        self.matcher.give_slot_back(choice.group, choice.slot);
+        // What finds no room goes where what no rule matches goes, which need not be the program's allocator.
+        let default = self.matcher.default_tier().filter(|default| *default != tier)?;
+        let choice = Choice { tier: Some(default), ..Choice::NONE };
+        self.place(local, default, choice, bytes, alignment, zeroed).or_else(|| {
+            self.count_spilled(choice, default, bytes as u64);
+            None
+        })
+    }
+
+    /// A block in a tier, counted; `None` where there is no room.
+    fn place(
+        &self,
+        local: &Local,
+        tier: usize,
+        choice: Choice,
+        bytes: usize,
+        alignment: usize,
+        zeroed: bool,
+    ) -> Option<NonNull<u8>> {
+        let arena = self.arena(tier)?;
+        let (header, whole) = Header::room(bytes, alignment)?;
+        let inner = arena.allocate(0, whole, alignment.max(16), zeroed, shard(local))?;
+        self.count_placed(choice, tier, bytes as u64);
+        // SAFETY: a fresh block of `whole` bytes; the header and the block after it fit.
+        unsafe { Some(Header::write(inner, header, bytes as u64, choice)) }
     }
 
     fn count_placed(&self, choice: Choice, tier: usize, bytes: u64) {

@@ -77,6 +77,20 @@ fn what_a_tier_cannot_hold_goes_elsewhere_and_is_counted() {
 }
 
 #[test]
+fn what_a_tier_cannot_hold_goes_to_the_default_tier() {
+    let directory = scratch();
+    let small = TierSpec { capacity: Some(2 << 20), ..nodes("small") };
+    let mut spec = for_program(vec![small, file("disk", directory.path())], vec![of(&program(), "one", 0)]);
+    spec.default_tier = Some(1);
+    let ran = run(&spec, &program(), &["sizes"]);
+    done(&ran);
+    let [small, disk] = &ran.stats.tiers[..] else { panic!("{:?}", ran.stats.tiers) };
+    // Of the sizes, two do not fit, and are made twice.
+    assert_eq!((small.blocks, small.spilled_blocks, ran.stats.rules[0].spilled_blocks), (26, 4, 4), "{small:?}");
+    assert!(disk.blocks >= 15 + 4 && disk.bytes_peak > 7_000_000 && disk.spilled_blocks == 0, "{disk:?}");
+}
+
+#[test]
 fn a_tier_that_cannot_be_had_costs_nothing_but_itself() {
     let directory = scratch();
     for (name, tier, errno) in [

@@ -168,6 +168,11 @@ impl Matcher {
         self.modules.get(usize::from(module)).and_then(Module::bias)
     }
 
+    /// The tier of what no rule matches, where that is not the program's allocator.
+    pub(super) fn default_tier(&self) -> Option<usize> {
+        self.default
+    }
+
     /// Whether a block may match whoever asks for it, as far as the filter can tell.
     pub(super) fn is_open(&self) -> bool {
         self.default.is_some() || !self.anywhere.is_empty() || self.missing.load(Ordering::Relaxed)
