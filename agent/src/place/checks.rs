@@ -241,14 +241,10 @@ impl Checks<'_> {
             let text = format!("its capacity is {}, and {shown} has {}", human_bytes(capacity), human_bytes(bytes));
             return self.error(text, "lower its `capacity` in the policy");
         }
-        self.not_carried_out("dax");
-    }
-
-    /// What the policy can say and the shim of this version cannot do.
-    fn not_carried_out(&mut self, backend: &str) {
+        // Its pages are larger than what blocks are made of.
         let mend = "memory of a DAX device can be a NUMA node (`daxctl reconfigure-device -m system-ram NAME`): use \
-                    `backend = \"numa\"`; what may go to disk, `backend = \"file\"`";
-        self.error(format!("this version of tierscope cannot place in `backend = \"{backend}\"`"), mend);
+                    `backend = \"numa\"`";
+        self.error("this version of tierscope cannot place in `backend = \"dax\"`".into(), mend);
     }
 
     fn swap(&mut self, capacity: Option<u64>) {
@@ -260,7 +256,6 @@ impl Checks<'_> {
         let total = areas.iter().map(|area| area.bytes).sum();
         let available = areas.iter().map(|area| area.bytes.saturating_sub(area.used_bytes)).sum();
         self.capacity(capacity, total, available, "the swap areas");
-        self.not_carried_out("swap");
     }
 }
 

@@ -148,12 +148,22 @@ fn a_device_the_kernel_has_is_a_node_and_a_small_one_is_told() {
 
 #[test]
 fn what_this_version_cannot_do_is_refused() {
+    let device = DaxDevice { name: "null".into(), bytes: Some(GIB), target_node: None, driver: None };
+    let found =
+        findings_with("backend = \"dax\"\ndevice = \"/dev/null\"", "", &Machine { dax: vec![device], ..machine() });
+    assert_eq!(only(&found), ("tier `a`: this version of tierscope cannot place in `backend = \"dax\"`", true));
+}
+
+#[test]
+fn nothing_is_given_up_to_swap_where_there_is_none_or_not_enough() {
     let found = findings("backend = \"swap\"");
     assert_eq!(only(&found), ("tier `a`: no swap is in use here, so nothing can be given up to it", true));
     let area =
         SwapArea { path: "/swap".into(), bytes: GIB, used_bytes: 0, priority: 0, kind: DeviceKind::Other, zram: None };
-    let found = findings_with("backend = \"swap\"", "", &Machine { swap: vec![area], ..machine() });
-    assert_eq!(only(&found), ("tier `a`: this version of tierscope cannot place in `backend = \"swap\"`", true));
+    let with_swap = Machine { swap: vec![area], ..machine() };
+    assert_eq!(findings_with("backend = \"swap\"", "", &with_swap), []);
+    let found = findings_with("backend = \"swap\"\ncapacity = \"2 GiB\"", "", &with_swap);
+    assert_eq!(only(&found), ("tier `a`: its capacity is 2 GiB, and the swap areas have 1 GiB in all", true));
 }
 
 #[test]
