@@ -9,7 +9,7 @@ use crate::launch::Ended;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use tierscope_binary::short_name;
-use tierscope_policy::{How, Rule, Sizes, Tier};
+use tierscope_policy::{FrameName, How, Rule, Sizes, Tier};
 use tierscope_wire::policy::stats::{FLAG_GAVE_UP, GeneralCounts, Snapshot};
 
 /// The schema of the JSON.
@@ -254,6 +254,16 @@ pub(super) fn place(tier: &Tier) -> String {
     }
 }
 
+/// The last of a text that is too long: of a module and an address, the address.
+fn ending(text: &str, width: usize) -> String {
+    match text.char_indices().rev().nth(width - 1) {
+        Some((start, _)) if start > 0 => {
+            format!("…{}", text.get(start..).unwrap_or_default().chars().skip(1).collect::<String>())
+        }
+        _ => text.to_owned(),
+    }
+}
+
 /// What a rule speaks of, in a line: innermost frames by name, or where they have none by address.
 pub(super) fn objects(rule: &Rule) -> String {
     const FRAMES: usize = 2;
@@ -265,8 +275,10 @@ pub(super) fn objects(rule: &Rule) -> String {
         };
     }
     let frame = |(index, entry): (usize, &tierscope_policy::SiteEntry)| {
-        let Some(name) = rule.frames.get(index).filter(|name| !name.function().is_empty()) else {
-            return entry.to_string();
+        // Where a profile knew no function, it has the address again.
+        let nameless = |name: &&FrameName| name.function().is_empty() || name.function().contains("+0x");
+        let Some(name) = rule.frames.get(index).filter(|name| !nameless(name)) else {
+            return ending(&entry.to_string(), WIDTH);
         };
         let function = short_name(name.function(), WIDTH);
         name.place().map_or(function.clone(), |(file, line)| format!("{function} {file}:{line}"))

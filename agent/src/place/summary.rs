@@ -78,7 +78,9 @@ fn tier(text: &mut String, outcome: &Outcome, tier: &TierOutcome) {
     line(text, format_args!("  {} ({}{most}{default}): {what}", tier.name, tier.place));
     if tier.spilled_blocks > 0 {
         let (blocks, bytes) = (count(tier.spilled_blocks, "block"), human_bytes(tier.spilled_bytes));
-        line(text, format_args!("    {blocks} ({bytes}) found no room in it and went elsewhere"));
+        // Mappings of the program's own keep their address, so files and swap cannot have them.
+        let why = if on_nodes { "no room" } else { "no room, or a mapping of the program's own" };
+        line(text, format_args!("    {blocks} ({bytes}) meant for it went elsewhere: {why}"));
     }
     if tier.failures > 0 {
         let why = tier.last_error.as_deref().unwrap_or("the system did not say why");
@@ -98,7 +100,7 @@ fn rules(text: &mut String, outcome: &Outcome) {
         };
         let spilled = match rule.spilled_blocks {
             0 => String::new(),
-            blocks => format!("; {} ({}) found no room", count(blocks, "block"), human_bytes(rule.spilled_bytes)),
+            blocks => format!("; {} ({}) went elsewhere", count(blocks, "block"), human_bytes(rule.spilled_bytes)),
         };
         line(text, format_args!("  rule {} -> {}: {what}{spilled}: {}", rule.rule, rule.tier, rule.objects));
     }

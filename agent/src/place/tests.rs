@@ -1,7 +1,7 @@
 //! What is told of a run, from counts made by hand.
 
 use super::kernel::Moves;
-use super::outcome::{End, Outcome, RuleOutcome};
+use super::outcome::{End, Outcome, RuleOutcome, objects as objects_of};
 use super::*;
 use crate::launch::Ended;
 use serde_json::Value;
@@ -119,6 +119,21 @@ fn the_summary_tells_tiers_rules_and_everything_that_did_not_go_as_meant() {
 fn of_a_run_without_the_library_it_is_said_what_may_be_the_reason() {
     let kernel = Some(Moves::default());
     insta::assert_snapshot!(summary::render(&outcome(&Snapshot::default(), Ended::Exited(0), kernel)));
+}
+
+#[test]
+fn a_site_is_shown_by_its_names_or_by_the_end_of_its_addresses() {
+    let objects = |site: &str, frames: &str, more: &str| {
+        let text = format!(
+            "schema = \"tierscope.policy/1\"\n[tiers.a]\nbackend = \"default\"\n[default]\ntier = \"a\"\n\
+             [[rule]]\ntier = \"a\"\nsite = {site}\nframes = {frames}\n{more}"
+        );
+        objects_of(&Policy::parse(&text).unwrap_or_else(|errors| panic!("{errors}")).rules[0])
+    };
+    assert_eq!(objects(r#"["a+0x1"]"#, r#"["f(int) a.c:3"]"#, "size = \"< 4 KiB\""), "f(int) a.c:3, < 4 KiB");
+    assert_eq!(objects(r#"["a+0x1", "a+0x2"]"#, r#"["", "a+0x2"]"#, "ordinal = 2"), "a+0x1 < a+0x2, slot 2");
+    let long = objects(r#"["a_library_with_a_very_long_name.cpython-311.so+0xde138"]"#, "[]", "");
+    assert_eq!((long.as_str(), long.chars().count()), ("…a_very_long_name.cpython-311.so+0xde138", 40));
 }
 
 #[test]

@@ -197,7 +197,7 @@ fn what_finds_no_room_is_told() {
     let stats = place.stats();
     assert_eq!((placed(&stats, 1), placed(&stats, 2)), ((1, 8 * MIB), (0, 0)), "{stats:#}");
     assert_eq!(stats["rules"][1]["spilled_bytes"], 16 * MIB);
-    assert!(outcome.stderr.contains("1 block (16 MiB) found no room"), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("1 block (16 MiB) meant for it went elsewhere: no room"), "{}", outcome.stderr);
 }
 
 #[test]
