@@ -10,6 +10,9 @@ use crate::summary::{ObjectSummary, Summary};
 /// Pages are moved whole: what is smaller shares its page with neighbours.
 const PAGE: f64 = 4096.0;
 
+/// The library that a recording puts into the program.
+const RECORDER: &str = "libtierscope_preload.so";
+
 /// Why an object stays where it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fixed {
@@ -25,11 +28,14 @@ pub enum Fixed {
     NoSymbol,
     /// A global smaller than a page.
     SmallGlobal,
+    /// A global of the library that recorded: without a recording it is not there.
+    Recorder,
 }
 
 impl Fixed {
     /// All of them.
-    pub const ALL: [Self; 6] = [Self::Stack, Self::File, Self::Anon, Self::NoSite, Self::NoSymbol, Self::SmallGlobal];
+    pub const ALL: [Self; 7] =
+        [Self::Stack, Self::File, Self::Anon, Self::NoSite, Self::NoSymbol, Self::SmallGlobal, Self::Recorder];
 
     /// The word for scripts.
     #[must_use]
@@ -41,6 +47,7 @@ impl Fixed {
             Self::NoSite => "no-site",
             Self::NoSymbol => "no-symbol",
             Self::SmallGlobal => "small-global",
+            Self::Recorder => "recorder",
         }
     }
 
@@ -54,6 +61,7 @@ impl Fixed {
             Self::NoSite => "heap blocks without a usable call stack",
             Self::NoSymbol => "data without a symbol",
             Self::SmallGlobal => "globals smaller than a page",
+            Self::Recorder => "globals of the recorder's own library",
         }
     }
 
@@ -63,7 +71,7 @@ impl Fixed {
     pub const fn tier(self, slowest: usize) -> usize {
         match self {
             Self::NoSite => slowest,
-            Self::Stack | Self::File | Self::Anon | Self::NoSymbol | Self::SmallGlobal => 0,
+            Self::Stack | Self::File | Self::Anon | Self::NoSymbol | Self::SmallGlobal | Self::Recorder => 0,
         }
     }
 }
@@ -80,6 +88,11 @@ fn fixed(object: &ObjectSummary) -> Option<Fixed> {
         ObjectKind::Anon => Some(Fixed::Anon),
         ObjectKind::Heap => {
             object.site.first().is_none_or(|innermost| innermost.module.is_none()).then_some(Fixed::NoSite)
+        }
+        ObjectKind::Global
+            if object.module.as_deref().is_some_and(|path| path.rsplit('/').next() == Some(RECORDER)) =>
+        {
+            Some(Fixed::Recorder)
         }
         // What no symbol covers is called after its section: `.bss+0x1c40`.
         ObjectKind::Global if object.module.is_none() || object.name.is_empty() || object.name.starts_with('.') => {
