@@ -86,7 +86,7 @@ pub(crate) fn nearest_cpus<'a>(machine: &'a Machine, node: &Node) -> Option<(&'a
     with_cpus.map(|other| (other, far(other))).min_by_key(|(_, distance)| *distance)
 }
 
-fn of_node(node: &Node, kernel: &Origin, date: &str) -> Tier {
+pub(crate) fn of_node(node: &Node, kernel: &Origin, date: &str) -> Tier {
     let mut tier = Tier::named(format!("node{}", node.number));
     tier.backend = Some(Backend::Numa { nodes: vec![node.number], strict: false });
     let whose = if node.cpus.is_empty() { " without CPUs" } else { "" };

@@ -9,6 +9,9 @@
 //!   in every directory asked for. It tells how far it is through a callback, which can also stop it, and asks before it
 //!   takes memory whether there is enough, so that it does not bring down what else runs.
 //!
+//! [`memory_kinds`] says between which kinds of memory its nodes leave a choice, and [`missing`] whether what a tier file or
+//! a policy names is here at all.
+//!
 //! Both end in [`tierscope_tiers::Tiers`], in which every figure says whether the firmware stated it or it was measured,
 //! and when ([`to_tiers`], [`Measurement`]). [`render_text`] and [`to_json`] show them; the JSON is in `docs/tiers.md`.
 //!
@@ -30,8 +33,10 @@ mod convert;
 mod date;
 mod detect;
 mod json;
+mod kinds;
 mod limits;
 mod measure;
+mod missing;
 mod nodes;
 mod render;
 mod root;
@@ -41,8 +46,10 @@ pub use convert::to_tiers;
 pub use date::today;
 pub use detect::{Machine, detect};
 pub use json::to_json;
+pub use kinds::memory_kinds;
 pub use limits::{MemoryLimit, memory_limit};
 pub use measure::{Failure, MeasureError, Measurement, Progress, Request, measure};
+pub use missing::missing;
 pub use nodes::{Attributes, Distance, KernelTier, Node, demotion, kernel_tiers, nodes};
 pub use render::render_text;
 pub use root::{Root, count, members, ranges};

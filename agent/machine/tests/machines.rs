@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use tierscope_machine::{
-    Failure, Machine, MeasureError, Request, Root, detect, measure, render_text, to_json, to_tiers,
+    Failure, Machine, MeasureError, Request, Root, detect, measure, memory_kinds, missing, render_text, to_json,
+    to_tiers,
 };
-use tierscope_tiers::{Quantity, Tiers};
+use tierscope_tiers::{Backend, Quantity, Tiers};
 
 /// A tree of files; a target that begins with `->` makes a link.
 fn plant(files: &[(&str, &str)]) -> TempDir {
@@ -184,6 +185,74 @@ const MOUNTS: &str = "\
 36 27 259:1 / /boot/efi rw - vfat /dev/nvme0n1p1 rw
 a line that is none
 ";
+
+/// Name, nodes and stated latency of each kind of memory.
+fn kinds(machine: &Machine) -> Vec<(String, Vec<u16>, Option<f64>)> {
+    let tiers = memory_kinds(machine, "2026-11-21");
+    if !tiers.as_slice().is_empty() {
+        assert_eq!(Tiers::parse(&tiers.to_toml()).unwrap(), tiers);
+    }
+    let kind = |tier: &tierscope_tiers::Tier| match &tier.backend {
+        Some(Backend::Numa { nodes, .. }) => (tier.name.clone(), nodes.clone(), tier.value(Quantity::ReadLatencyNs)),
+        other => panic!("{other:?}"),
+    };
+    tiers.as_slice().iter().map(kind).collect()
+}
+
+#[test]
+fn sockets_are_one_kind_of_memory_and_nodes_without_cpus_another() {
+    let mut nodes = node_files(0, "0-15", 512, "10 21 14");
+    nodes.extend(node_files(1, "16-31", 256, "21 10 24"));
+    let base = [("/sys/devices/system/node/online", "0-1\n")];
+    let sockets = with(&base, nodes.clone());
+    assert_eq!(kinds(&sockets), [("node0-1".to_owned(), vec![0, 1], None)]);
+    let together = memory_kinds(&sockets, "2026-11-21");
+    assert_eq!(together.as_slice()[0].capacity(), Some(768 << 20));
+
+    nodes.extend(node_files(2, "", 1024, "14 24 10"));
+    nodes.extend(node_files(3, "", 1024, "14 24 10"));
+    let stated = |node: u16, latency: &str| {
+        (format!("{NODE}/node{node}/access1/initiators/read_latency"), format!("{latency}\n"))
+    };
+    nodes.extend([stated(0, "80"), stated(1, "90"), stated(2, "300")]);
+    let base = [("/sys/devices/system/node/online", "0-3\n")];
+    // Of node 3 nothing is stated, so it is no kind with node 2.
+    let (near, far) = (("node0-1".to_owned(), vec![0, 1], Some(90.0)), ("node2".to_owned(), vec![2], Some(300.0)));
+    let found = kinds(&with(&base, nodes.clone()));
+    assert_eq!((found.len(), found.contains(&near), found.contains(&far)), (3, true, true), "{found:?}");
+    nodes.push(stated(3, "300"));
+    let found = kinds(&with(&base, nodes.clone()));
+    assert_eq!(found, [near, ("node2-3".to_owned(), vec![2, 3], Some(300.0))]);
+
+    let tier = |rank: u32, list: &str| {
+        (format!("/sys/devices/virtual/memory_tiering/memory_tier{rank}/nodelist"), format!("{list}\n"))
+    };
+    nodes.extend([tier(4, "0-1"), tier(22, "3"), tier(30, "2")]);
+    let found: Vec<String> = kinds(&with(&base, nodes)).into_iter().map(|(name, ..)| name).collect();
+    assert_eq!((found.len(), found[0].as_str()), (3, "node0-1"), "{found:?}");
+    assert_eq!(kinds(&Machine::default()), []);
+}
+
+#[test]
+fn what_is_to_be_behind_a_tier_is_looked_for() {
+    let machine = with(&[("/sys/devices/system/node/online", "0-1\n")], node_files(0, "0", 512, "10 20"));
+    let numa = |nodes: &[u16]| missing(&machine, &Backend::Numa { nodes: nodes.to_vec(), strict: false });
+    assert_eq!(numa(&[0]), None);
+    for nodes in [&[1][..], &[0, 7]] {
+        let said = numa(nodes).unwrap();
+        assert!(said.contains("has no memory here (nodes that have: 0)"), "{said}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = |dir: std::path::PathBuf| missing(&machine, &Backend::File { dir: dir.display().to_string() });
+    assert_eq!(file(folder.path().to_owned()), None);
+    assert!(file(folder.path().join("absent")).unwrap().contains("No such file"));
+    std::fs::write(folder.path().join("file"), "").unwrap();
+    assert!(file(folder.path().join("file")).unwrap().contains("is no directory"));
+    assert!(missing(&machine, &Backend::Dax { device: "/dev/null".into() }).is_none());
+    let device = folder.path().join("file").display().to_string();
+    assert!(missing(&machine, &Backend::Dax { device }).unwrap().contains("is no device"));
+    assert!(missing(&machine, &Backend::Swap).unwrap().contains("no swap area"));
+}
 
 #[test]
 fn limits_of_both_versions_of_cgroups() {
