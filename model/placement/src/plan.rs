@@ -119,7 +119,24 @@ pub fn best(problem: &Problem, forecast: &dyn Forecast, limits: Limits) -> Resul
     if problem.cost_of(&placed) >= greedy_cost - greedy_cost * 1e-10 {
         placed = greedy;
     }
+    give_way(problem, &mut placed);
     Ok(Plan::new(problem, placed, forecast, optimality))
+}
+
+/// What gains nothing where it is goes to the slowest tier with room in which it costs no more: a search ends with such
+/// objects wherever it happened to put them.
+fn give_way(problem: &Problem, placed: &mut [usize]) {
+    let mut usage = Usage::of(problem, placed);
+    for (object, slot) in placed.iter_mut().enumerate() {
+        let own = problem.cost(object, *slot);
+        let mut slower = (*slot + 1..problem.tiers().len()).rev();
+        let better = slower.find(|&tier| problem.cost(object, tier) <= own && usage.has_room(object, tier));
+        if let Some(tier) = better {
+            usage.remove(object, *slot);
+            usage.add(object, tier);
+            *slot = tier;
+        }
+    }
 }
 
 pub(crate) fn check_order(problem: &Problem, order: &[usize]) -> Result<(), PlacementError> {
@@ -130,5 +147,33 @@ pub(crate) fn check_order(problem: &Problem, order: &[usize]) -> Result<(), Plac
         Ok(())
     } else {
         Err(PlacementError::BadOrder { given: order.len(), objects })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::problem::{Object, Tier};
+
+    #[test]
+    fn what_gains_nothing_gives_way_as_far_as_there_is_room() {
+        let object = |id: &str, costs: [f64; 3]| Object {
+            id: id.into(),
+            bytes: 10,
+            lives: None,
+            costs: costs.map(|cost| Cost { point: cost, low: cost, high: cost }).to_vec(),
+        };
+        let tier = |name: &str, capacity| Tier { name: name.into(), capacity };
+        let objects = vec![
+            object("idle", [0.0; 3]),
+            object("idle, too", [0.0; 3]),
+            object("busy", [0.0, 0.1, 0.2]),
+            object("busy in the slowest only", [0.0, 0.0, 0.2]),
+        ];
+        let tiers = vec![tier("fast", None), tier("middling", None), tier("slow", Some(10))];
+        let problem = Problem::new(objects, tiers).unwrap();
+        let mut placed = [0; 4];
+        give_way(&problem, &mut placed);
+        assert_eq!(placed, [2, 1, 0, 1]);
     }
 }
