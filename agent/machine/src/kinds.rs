@@ -14,15 +14,26 @@ use crate::detect::Machine;
 use crate::nodes::Node;
 use crate::root::ranges;
 
+/// What nodes of a kind have in common.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Kind {
+    /// Of the kernel's memory tier.
+    rank: Option<u32>,
+    /// Without CPUs.
+    far: bool,
+    /// As the firmware states it of far ones.
+    latency_ns: Option<u64>,
+}
+
 /// The kinds of memory of a machine's nodes, the fastest first, each a tier of all its nodes. One kind or none leaves
 /// nothing to choose.
 pub fn memory_kinds(machine: &Machine, date: &str) -> Tiers {
-    let mut kinds: BTreeMap<(Option<u32>, bool, Option<u64>), Vec<&Node>> = BTreeMap::new();
+    let mut kinds: BTreeMap<Kind, Vec<&Node>> = BTreeMap::new();
     for node in machine.nodes.iter().filter(|node| node.total_bytes.is_some()) {
         let of_kernel = machine.kernel_tiers.iter().find(|tier| tier.nodes.contains(&u32::from(node.number)));
         let far = node.cpus.is_empty();
-        let stated = node.attributes.and_then(|stated| stated.read_latency_ns).filter(|_| far);
-        kinds.entry((of_kernel.map(|tier| tier.rank), far, stated)).or_default().push(node);
+        let latency_ns = node.attributes.and_then(|stated| stated.read_latency_ns).filter(|_| far);
+        kinds.entry(Kind { rank: of_kernel.map(|tier| tier.rank), far, latency_ns }).or_default().push(node);
     }
     in_order(machine, kinds.values().map(|nodes| of_nodes(nodes, date)).collect())
 }

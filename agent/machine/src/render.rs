@@ -39,27 +39,25 @@ fn section(title: &str, lines: Vec<(String, String)>, width: usize, text: &mut S
     // Writing to a String cannot fail, here and below.
     let _ = writeln!(text, "\n{title}");
     for (name, said) in lines {
-        let _ = write!(text, "{}", wrapped(&format!("  {name}: "), &said, width));
+        let _ = write!(text, "{}", wrapped(&format!("{name}:"), &said, width));
     }
 }
 
-/// Words after a head, broken before the width, continued four columns in.
+/// A head and words, broken before the width, continued four columns in.
 fn wrapped(head: &str, words: &str, width: usize) -> String {
-    let mut lines = head.to_owned();
-    let mut column = head.chars().count();
-    let mut first = true;
-    for word in words.split_whitespace() {
+    let mut lines = String::from(" ");
+    let mut column = 1;
+    for word in head.split_whitespace().chain(words.split_whitespace()) {
         let length = word.chars().count();
-        if !first && column + 1 + length > width {
+        if column > 4 && column + 1 + length > width {
             lines.push_str("\n    ");
             column = 4;
-        } else if !first {
+        } else {
             lines.push(' ');
             column += 1;
         }
         lines.push_str(word);
         column += length;
-        first = false;
     }
     lines.push('\n');
     lines
