@@ -120,7 +120,7 @@ impl Program {
 }
 
 fn tier(name: &str, latency_ns: f64) -> Tier {
-    Tier { name: name.into(), latency_ns, write_latency_ns: None, bandwidth_gbs: None, capacity: None }
+    Tier { name: name.into(), latency_ns, write_latency_ns: None, bandwidth_gbs: None, capacity: None, paged: false }
 }
 
 /// DRAM, and something that takes three times as long.
@@ -379,6 +379,19 @@ fn what_is_not_known_is_said() {
         let text = caveat.text();
         assert!(text.ends_with('.') && !text.contains("  ") && !text.contains("NaN"), "{text}");
     }
+}
+
+#[test]
+fn a_tier_that_is_paged_says_that_its_costs_are_not_those_of_a_run() {
+    let mut options = options(Goal::FastFraction(0.3), Ranker::StallDensity);
+    options.tiers[0].bandwidth_gbs = Some(100.0);
+    let slow = options.tiers[1].clone();
+    options.tiers[1] = Tier { paged: true, latency_ns: 60_000.0, bandwidth_gbs: Some(0.01), ..slow };
+    let advice = three().ask(&options).unwrap();
+    let texts: Vec<String> = advice.caveats.iter().map(Caveat::text).collect();
+    assert!(texts.iter().any(|text| text.starts_with("cxl is read in pages") && text.contains("60 us")), "{texts:?}");
+    // Where pages are what counts, a ratio of bandwidths says nothing.
+    assert!(!advice.caveats.iter().any(|caveat| caveat.as_str() == "bandwidth"), "{texts:?}");
 }
 
 #[test]

@@ -20,7 +20,7 @@ use tierscope_model::Summary;
 use tierscope_model::summary::SortKey;
 use tierscope_traces::Meta;
 
-pub use advice::{ADVICE_SCHEMA, AdviceReport, advice_to_json, render_advice};
+pub use advice::{ADVICE_SCHEMA, AdviceReport, TierNote, advice_to_json, render_advice, shell_word};
 pub use html::render_html;
 pub use json::{SCHEMA, to_json};
 pub use table::render_table;

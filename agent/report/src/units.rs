@@ -50,11 +50,17 @@ pub(crate) fn thousands(value: u64) -> String {
     grouped
 }
 
-/// `41.2 %` of a fraction.
+/// `41.2 %` of a fraction, `8,782 %` of a large one.
 #[must_use]
 pub fn percent(fraction: f64) -> String {
+    format!("{} %", in_percent(fraction))
+}
+
+/// The number of that: `41.2`, and `8,782` where decimals say nothing.
+pub(crate) fn in_percent(fraction: f64) -> String {
     // Adding zero turns a negative zero, which a sum over nothing is, into zero.
-    format!("{:.1} %", fraction * 100.0 + 0.0)
+    let percent = fraction * 100.0 + 0.0;
+    if percent < 999.95 { format!("{percent:.1}") } else { thousands(percent.round() as u64) }
 }
 
 /// `12.4 s`, `350 ms`, `4 min 10 s`.

@@ -11,7 +11,7 @@ use schema::{check, described};
 use serde_json::Value;
 use tierscope_model::advice::{Advice, Goal, Options, Ranker, Tier, advise};
 use tierscope_placement::{Bound, Limits};
-use tierscope_report::{AdviceReport, RenderOptions, advice_to_json, render_advice};
+use tierscope_report::{AdviceReport, RenderOptions, Report, TierNote, advice_to_json, render_advice};
 use tierscope_traces::{Meta, SamplerKind, Tables};
 use unicode_width::UnicodeWidthStr;
 
@@ -19,7 +19,14 @@ const SCHEMA: &str = include_str!("../../../docs/advice.schema.json");
 const DOCUMENT: &str = include_str!("../../../docs/advice.md");
 
 fn tier(name: &str, latency_ns: f64, bandwidth_gbs: f64) -> Tier {
-    Tier { name: name.into(), latency_ns, write_latency_ns: None, bandwidth_gbs: Some(bandwidth_gbs), capacity: None }
+    Tier {
+        name: name.into(),
+        latency_ns,
+        write_latency_ns: None,
+        bandwidth_gbs: Some(bandwidth_gbs),
+        capacity: None,
+        paged: false,
+    }
 }
 
 fn asked(meta: &Meta, tables: &Tables, goal: Goal, ranker: Ranker) -> Advice {
@@ -28,14 +35,18 @@ fn asked(meta: &Meta, tables: &Tables, goal: Goal, ranker: Ranker) -> Advice {
     advise(meta, tables, &summary(meta, tables), &options).unwrap()
 }
 
+fn shown<'a>(report: Report<'a>, advice: &'a Advice, policy: Option<&'a Path>) -> AdviceReport<'a> {
+    AdviceReport { report, advice, tiers: &[], assumptions: &[], obstacles: &[], options: &[], policy }
+}
+
 fn text(meta: &Meta, tables: &Tables, advice: &Advice, policy: Option<&Path>, options: &RenderOptions) -> String {
     let summary = summary(meta, tables);
-    render_advice(&AdviceReport { report: report(meta, &summary), advice, policy }, options)
+    render_advice(&shown(report(meta, &summary), advice, policy), options)
 }
 
 fn json(meta: &Meta, tables: &Tables, advice: &Advice) -> Value {
     let summary = summary(meta, tables);
-    advice_to_json(&AdviceReport { report: report(meta, &summary), advice, policy: None })
+    advice_to_json(&shown(report(meta, &summary), advice, None))
 }
 
 fn options(width: usize) -> RenderOptions {
@@ -55,6 +66,28 @@ fn at_120_columns_with_a_policy() {
     let advice = asked(&meta, &tables, Goal::FastBytes(70 * MIB), Ranker::StallDensity);
     let policy = Path::new("my policies/bc.policy.toml");
     insta::assert_snapshot!(text(&meta, &tables, &advice, Some(policy), &options(120)));
+}
+
+#[test]
+fn where_tiers_come_from_and_what_stands_in_the_way() {
+    let (meta, tables) = (meta(), tables());
+    let advice = asked(&meta, &tables, Goal::FastBytes(300 * MIB), Ranker::StallDensity);
+    let summary = summary(&meta, &tables);
+    let note = |behind: Option<&str>, source: &str| TierNote {
+        behind: behind.map(str::to_owned),
+        source: Some(source.to_owned()),
+    };
+    let shown = AdviceReport {
+        tiers: &[note(Some("node 0"), "Melody, ASPLOS 2025"), note(None, "Soar, OSDI 2025")],
+        assumptions: &["This machine has one kind of memory: presets stand in.".to_owned()],
+        obstacles: &["Nothing is behind cxl\u{1b}[2J: --slow-dir DIR mends it.".to_owned()],
+        options: &["--tiers".to_owned(), "ddr5,my cxl".to_owned()],
+        ..shown(report(&meta, &summary), &advice, None)
+    };
+    insta::assert_snapshot!(render_advice(&shown, &RenderOptions { stacks: 0, ..options(80) }));
+    let value = advice_to_json(&shown);
+    assert_eq!(value["tiers"][0]["behind"], "node 0");
+    assert!(value["tiers"][1]["behind"].is_null() && value["obstacles"][0].is_string());
 }
 
 #[test]

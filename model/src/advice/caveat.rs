@@ -4,11 +4,12 @@
 //! it means for the numbers or what to do. Each says something about *this* profile; what holds of every advice is in
 //! `docs/advice.md`.
 
+use tierscope_tiers::human_bytes;
 use tierscope_traces::{Meta, SamplerKind};
 
 use super::cost::Basis;
 use super::place::Fixed;
-use super::{Advice, Goal};
+use super::{Advice, Goal, percent};
 use crate::summary::Summary;
 
 /// Objects with fewer samples than this have intervals wider than their shares.
@@ -94,6 +95,13 @@ pub enum Caveat {
         /// How many times more latency.
         latency: f64,
     },
+    /// A tier is read in pages that then stay in memory.
+    Paged {
+        /// Its name.
+        tier: String,
+        /// Nanoseconds until a page is there.
+        latency_ns: f64,
+    },
     /// The budget asked for is more than the fastest tier has.
     BudgetCapped {
         /// Bytes asked for.
@@ -126,6 +134,7 @@ impl Caveat {
             Self::UnknownSizes { .. } => "unknown-sizes",
             Self::SampledBlocks { .. } => "sampled-blocks",
             Self::Bandwidth { .. } => "bandwidth",
+            Self::Paged { .. } => "paged",
             Self::BudgetCapped { .. } => "budget-capped",
             Self::Phases { .. } => "phases",
         }
@@ -180,23 +189,34 @@ impl Caveat {
                 percent(*share)
             ),
             Self::FewSamples { objects, of } => format!(
-                "{objects} of the {of} movable objects with samples have fewer than {FEW_SAMPLES:.0}: record for longer, or \
-                 with a higher rate (-r), before relying on their order."
+                "{objects} of the {of} movable objects with samples {} fewer than {FEW_SAMPLES:.0} samples: record for longer, or \
+                 with a higher rate (-r), before relying on their order.",
+                if *objects == 1 { "has" } else { "have" }
             ),
             Self::UnknownSizes { objects } => format!(
                 "The size of {objects} movable objects is not known; they count as taking no fast memory, and are placed \
                  there."
             ),
             Self::SampledBlocks { below } => {
-                format!("Blocks below {below} bytes were sampled: the bytes of objects made of them are estimates.")
+                format!(
+                    "Blocks below {} were sampled: the bytes of objects made of them are estimates.",
+                    human_bytes(*below)
+                )
             }
             Self::Bandwidth { tier, bandwidth, latency } => format!(
                 "{tier} has {bandwidth:.1} times less bandwidth but only {latency:.1} times more latency, and predictions are \
                  by latency: objects that are streamed can cost more than is said here."
             ),
+            Self::Paged { tier, latency_ns } => format!(
+                "{tier} is read in pages, which stay in memory as long as there is room: only a touch of a page that is not \
+                 there takes {:.0} us. Costs here are as if every sampled access were one, so they order objects and are far \
+                 above what a run loses.",
+                latency_ns / 1e3
+            ),
             Self::BudgetCapped { asked, capacity } => format!(
-                "{asked} bytes of fast memory were asked for and the fastest tier has {capacity}: the advice is for what it \
-                 has."
+                "{} of fast memory were asked for and the fastest tier has {}: the advice is for what it has.",
+                human_bytes(*asked),
+                human_bytes(*capacity)
             ),
             Self::Phases { phases } => format!(
                 "The run announced {phases} phases, and one placement is for all of it: what only one phase uses holds fast \
@@ -251,6 +271,7 @@ pub(super) fn find(meta: &Meta, summary: &Summary, advice: &Advice) -> Vec<Cavea
     if meta.allocator.mean_bytes > 0 && meta.allocator.large_bytes > 0 {
         found.push(Caveat::SampledBlocks { below: meta.allocator.large_bytes });
     }
+    found.extend(paged(advice));
     found.extend(bandwidth(advice));
     found.extend(capped(advice));
     let phases = summary.phases.iter().filter(|phase| phase.samples > 0.0).count();
@@ -269,9 +290,17 @@ fn unmovable(advice: &Advice) -> impl Iterator<Item = Caveat> + '_ {
     })
 }
 
+fn paged(advice: &Advice) -> impl Iterator<Item = Caveat> + '_ {
+    advice
+        .tiers
+        .iter()
+        .filter(|used| used.tier.paged && used.objects > 0)
+        .map(|used| Caveat::Paged { tier: used.tier.name.clone(), latency_ns: used.tier.latency_ns })
+}
+
 fn bandwidth(advice: &Advice) -> impl Iterator<Item = Caveat> + '_ {
     let fastest = advice.tiers.first().map(|used| &used.tier);
-    advice.tiers.iter().filter(|used| used.objects > 0).filter_map(move |used| {
+    advice.tiers.iter().filter(|used| used.objects > 0 && !used.tier.paged).filter_map(move |used| {
         let (bandwidth, latency) = (used.tier.bandwidth_ratio(fastest?)?, used.tier.latency_ratio(fastest?));
         (bandwidth > latency).then(|| Caveat::Bandwidth { tier: used.tier.name.clone(), bandwidth, latency })
     })
@@ -285,8 +314,4 @@ fn capped(advice: &Advice) -> Option<Caveat> {
         Goal::MaxSlowdown { .. } => return None,
     };
     (asked > capacity).then_some(Caveat::BudgetCapped { asked, capacity })
-}
-
-fn percent(part: f64) -> String {
-    format!("{:.1} %", part * 100.0)
 }

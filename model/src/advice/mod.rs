@@ -96,6 +96,15 @@ pub struct Advice {
     pub caveats: Vec<Caveat>,
 }
 
+impl Advice {
+    /// Whether its costs are slowdowns of the run. First touches only order objects; and where a tier is read in pages,
+    /// most accesses find theirs in memory.
+    #[must_use]
+    pub fn predicts(&self) -> bool {
+        self.basis != Basis::Touches && !self.tiers.iter().any(|used| used.tier.paged && used.objects > 0)
+    }
+}
+
 /// A tier and what is put there.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TierUse {
@@ -232,6 +241,16 @@ pub fn advise(meta: &Meta, tables: &Tables, summary: &Summary, options: &Options
     why::explain(&mut advice, &|id| shares.get(id).copied().unwrap_or(0.0));
     advice.caveats = caveat::find(meta, summary, &advice);
     Ok(advice)
+}
+
+/// Per cent, without decimals where they say nothing.
+fn percent(part: f64) -> String {
+    format!("{} %", in_percent(part))
+}
+
+/// The number of that.
+fn in_percent(part: f64) -> String {
+    if part < 9.9995 { format!("{:.1}", part * 100.0) } else { format!("{:.0}", part * 100.0) }
 }
 
 /// The bytes a goal comes to; `None` where it is a slowdown.

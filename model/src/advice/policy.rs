@@ -18,7 +18,7 @@ use tierscope_placement::Cost;
 use tierscope_policy::{By, FrameName, Match, Origin, Policy, Program, Rule, SiteEntry, Sizes, Tier};
 use tierscope_traces::{Meta, ObjectKind};
 
-use super::{Advice, AdvisedObject, Basis};
+use super::{Advice, AdvisedObject};
 use crate::summary::{Frame, Part};
 
 /// Frames of a site in a rule.
@@ -87,8 +87,7 @@ pub fn policy(advice: &Advice, meta: &Meta, setting: Setting) -> Policy {
 fn origin(advice: &Advice, meta: &Meta, setting: &Setting) -> Origin {
     let Cost { point, low, high } = advice.predicted;
     let samples: f64 = advice.objects.iter().map(|object| object.object.samples).sum();
-    // An order by first touches predicts no slowdown.
-    let predicts = advice.basis != Basis::Touches;
+    let predicts = advice.predicts();
     Origin {
         profile: Some(setting.profile.clone()).filter(|profile| !profile.is_empty()),
         sampler: Some(meta.sampler.kind.as_str().to_owned()),

@@ -64,6 +64,19 @@ impl Ranker {
         }
     }
 
+    /// What it goes by, in a few words.
+    #[must_use]
+    pub const fn describe(self) -> &'static str {
+        match self {
+            Self::StallDensity => "predicted cost per byte, then the best placement by search",
+            Self::MissesPerByte => "misses of the last-level cache per byte; needs samples with levels",
+            Self::LlcMisses => "misses of the last-level cache; needs samples with levels",
+            Self::Hotness => "how recently and often pages are touched, as tiering kernels go by",
+            Self::FirstTouch => "who came first",
+            Self::Random(_) => "by lot",
+        }
+    }
+
     /// Whether it orders by predicted cost, so that the optimiser may improve on its order.
     #[must_use]
     pub const fn knows_costs(self) -> bool {

@@ -15,6 +15,9 @@ pub struct Tier {
     pub bandwidth_gbs: Option<f64>,
     /// Bytes it holds; `None`: as many as there are.
     pub capacity: Option<u64>,
+    /// Whether its data comes into memory page by page when it is touched (files, swap), so that only a page that is not
+    /// there costs the latency.
+    pub paged: bool,
 }
 
 impl Tier {

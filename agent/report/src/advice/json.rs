@@ -8,7 +8,7 @@ use tierscope_model::advice::{AdvisedObject, Caveat, CurveStep, Goal, TierUse};
 use tierscope_model::summary::Frame;
 use tierscope_placement::{Bound, Cost, Optimality};
 
-use super::AdviceReport;
+use super::{AdviceReport, TierNote};
 use crate::json::{interval, profile, whole};
 
 /// The schema.
@@ -33,10 +33,12 @@ pub fn advice_to_json(shown: &AdviceReport<'_>) -> Value {
         "all_slow_slowdown": advice.all_slow.point,
         "all_slow_slowdown_interval": ends(advice.all_slow),
         "optimality": optimality(advice.optimality),
-        "tiers": advice.tiers.iter().map(tier).collect::<Vec<_>>(),
+        "tiers": advice.tiers.iter().enumerate().map(|(number, used)| tier(used, shown.tiers.get(number))).collect::<Vec<_>>(),
         "objects": advice.objects.iter().map(|object| self::object(object, &advice.tiers)).collect::<Vec<_>>(),
         "curve": advice.curve.iter().map(|step| self::step(step, &advice.objects)).collect::<Vec<_>>(),
         "caveats": advice.caveats.iter().map(caveat).collect::<Vec<_>>(),
+        "assumptions": shown.assumptions,
+        "obstacles": shown.obstacles,
         "policy": shown.policy.map(|path| path.to_string_lossy()),
     })
 }
@@ -60,13 +62,15 @@ fn optimality(optimality: Optimality) -> Value {
     json!({ "proved": proved, "gap": gap })
 }
 
-fn tier(used: &TierUse) -> Value {
+fn tier(used: &TierUse, note: Option<&TierNote>) -> Value {
     json!({
         "name": used.tier.name,
         "latency_ns": used.tier.latency_ns,
         "write_latency_ns": used.tier.write_latency_ns,
         "bandwidth_gbs": used.tier.bandwidth_gbs,
         "capacity_bytes": used.tier.capacity,
+        "behind": note.and_then(|note| note.behind.as_ref()),
+        "source": note.and_then(|note| note.source.as_ref()),
         "bytes": used.bytes,
         "objects": used.objects,
     })

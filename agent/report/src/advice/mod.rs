@@ -11,6 +11,7 @@ use tierscope_model::advice::Advice;
 
 use crate::Report;
 
+pub use command::shell_word;
 pub use json::{ADVICE_SCHEMA, advice_to_json};
 pub use text::render_advice;
 
@@ -21,6 +22,23 @@ pub struct AdviceReport<'a> {
     pub report: Report<'a>,
     /// The advice.
     pub advice: &'a Advice,
+    /// What is known of its tiers, in their order; may be shorter.
+    pub tiers: &'a [TierNote],
+    /// What was assumed of the tiers, in whole sentences.
+    pub assumptions: &'a [String],
+    /// Why the policy cannot be carried out on this machine as it is, in whole sentences.
+    pub obstacles: &'a [String],
+    /// Options of the command line that must be repeated to get the same advice: `["--tiers", "here.toml"]`.
+    pub options: &'a [String],
     /// Where its policy was written; `None` if it was not.
     pub policy: Option<&'a Path>,
+}
+
+/// Where a tier and its figures come from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TierNote {
+    /// What stands behind it: `node 1`, `files in /mnt/tier`; `None` where nothing does.
+    pub behind: Option<String>,
+    /// Where its latency is from.
+    pub source: Option<String>,
 }

@@ -1,19 +1,22 @@
 //! An advice on a terminal: what is predicted, the objects with their tiers, the curve, and what is not known.
 
 use tierscope_model::advice::{AdvisedObject, Basis, Goal, TierUse};
-use tierscope_placement::{Cost, Optimality};
+use tierscope_placement::{Bound, Cost, Optimality};
 
-use super::{AdviceReport, chart, command};
+use super::{AdviceReport, TierNote, chart, command};
 use crate::table::{NARROWEST, Paint, WIDEST, line};
-use crate::text::{fit, left, printable, right, wrap};
-use crate::units::{bytes, percent, thousands};
+use crate::text::{fit, left, printable, right, width, wrap};
+use crate::units::{bytes, in_percent, percent, thousands};
 use crate::{RenderOptions, header, names};
 
 const RANK: usize = 3;
-const TIER: usize = 8;
+/// The widest a tier's name is shown.
+const TIER: usize = 12;
 const BYTES: usize = 8;
 const COST: usize = 18;
 const GAP: &str = "  ";
+/// Of what cannot be moved, that with a share of less than this is left out: it would read 0.0 %.
+const SHOWN: f64 = 0.0005;
 
 /// The whole advice. Ends with a newline. Of the options, `stacks` is of how many objects the reason is said, and `sort`
 /// has no meaning: objects are in the ranker's order.
@@ -27,7 +30,8 @@ pub fn render_advice(shown: &AdviceReport<'_>, options: &RenderOptions) -> Strin
     for (label, text) in known.chain(summary(shown)) {
         labelled(&mut out, label, &text, columns, paint);
     }
-    for warning in header::warnings(&shown.report) {
+    let all = header::warnings(&shown.report).into_iter();
+    for warning in all.chain(shown.assumptions.iter().chain(shown.obstacles).map(|text| printable(text))) {
         out.push('\n');
         wrap(&format!("! {warning}"), columns, 2).iter().for_each(|text| line(&mut out, &paint.warn(text)));
     }
@@ -43,6 +47,9 @@ pub fn render_advice(shown: &AdviceReport<'_>, options: &RenderOptions) -> Strin
         }
     }
     out.push('\n');
+    if let Some(policy) = shown.policy {
+        labelled(&mut out, "policy", &printable(&policy.to_string_lossy()), usize::MAX, paint);
+    }
     labelled(&mut out, "next", &command::next(shown), usize::MAX, paint);
     out
 }
@@ -63,8 +70,14 @@ fn summary(shown: &AdviceReport<'_>) -> Vec<(&'static str, String)> {
     let of_all = percent(used as f64 / advice.footprint.max(1) as f64);
     let placeable = format!("of the {} that can be placed", bytes(advice.footprint as f64));
     let asked = match (advice.goal, advice.budget) {
-        (Goal::MaxSlowdown { limit, .. }, _) => format!("the least that keeps the slowdown to {}", percent(limit)),
-        (_, budget) => format!("of a budget of {}", bytes(budget.unwrap_or(0) as f64)),
+        (Goal::MaxSlowdown { limit, bound }, _) => {
+            format!("the least that keeps the slowdown to {}{}", percent(limit), upper(bound))
+        }
+        (_, budget) => {
+            let budget = budget.unwrap_or(0);
+            let all = if budget >= advice.footprint { ", more than they need" } else { "" };
+            format!("of a budget of {}{all}", bytes(budget as f64))
+        }
     };
     let proof = match advice.optimality {
         Optimality::Exact => "no placement that fits is predicted to cost less".to_owned(),
@@ -75,39 +88,66 @@ fn summary(shown: &AdviceReport<'_>) -> Vec<(&'static str, String)> {
     };
     let predicted = match advice.basis {
         Basis::Touches => "nothing: the samples are no time (see below); costs are for ordering only".to_owned(),
+        _ if !advice.predicts() => {
+            format!("nothing: {slowest} is read in pages (see below); costs are for ordering only")
+        }
         _ => format!(
             "{} slower than with everything in {fastest}; {} with everything in {slowest}",
             with_interval(advice.predicted),
             with_interval(advice.all_slow)
         ),
     };
-    let tiers: Vec<String> = advice
-        .tiers
-        .iter()
-        .map(|used| {
-            let objects = if used.objects == 1 { "object" } else { "objects" };
-            let number = thousands(used.objects as u64);
-            format!("{} {} in {number} {objects}", printable(&used.tier.name), bytes(used.bytes as f64))
-        })
-        .collect();
-    vec![
+    let tiers = advice.tiers.iter().enumerate().map(|(number, used)| tier(used, shown.tiers.get(number)));
+    let mut lines = vec![
         ("fast memory", format!("{} of {fastest}, {of_all} {placeable}; {asked}", bytes(used as f64))),
         ("predicted", predicted),
         ("placed", format!("by {}: {proof}", advice.ranker)),
-        ("tiers", tiers.join(", ")),
-    ]
+    ];
+    lines.extend(tiers.enumerate().map(|(number, text)| (if number == 0 { "tiers" } else { "" }, text)));
+    lines
+}
+
+/// `cxl: 193 MiB in 3 objects; node 1; 271 ns (Soar, OSDI 2025)`.
+fn tier(used: &TierUse, note: Option<&TierNote>) -> String {
+    let objects = if used.objects == 1 { "object" } else { "objects" };
+    let number = thousands(used.objects as u64);
+    let source = note.and_then(|note| note.source.as_ref()).map_or_else(String::new, |source| format!(" ({source})"));
+    let behind = match note.map(|note| note.behind.as_deref()) {
+        Some(Some(behind)) => format!("; {behind}"),
+        Some(None) => "; nothing behind it".to_owned(),
+        None => String::new(),
+    };
+    let latency = latency(used.tier.latency_ns);
+    let text =
+        format!("{}: {} in {number} {objects}{behind}; {latency}{source}", used.tier.name, bytes(used.bytes as f64));
+    printable(&text)
+}
+
+fn latency(ns: f64) -> String {
+    match ns {
+        ns if ns < 1e3 => format!("{ns:.0} ns"),
+        ns if ns < 1e6 => format!("{:.1} us", ns / 1e3),
+        ns => format!("{:.1} ms", ns / 1e6),
+    }
+}
+
+/// Which end of the prediction is kept to a limit.
+fn upper(bound: Bound) -> &'static str {
+    if bound == Bound::High { ", its upper end included" } else { "" }
 }
 
 fn with_interval(cost: Cost) -> String {
-    format!("{} ({:.1}-{:.1})", percent(cost.point), cost.low * 100.0, cost.high * 100.0)
+    format!("{} ({}-{})", percent(cost.point), in_percent(cost.low), in_percent(cost.high))
 }
 
 fn table(out: &mut String, shown: &AdviceReport<'_>, options: &RenderOptions, columns: usize, paint: Paint) {
     let advice = shown.advice;
     let slowest = advice.tiers.last().map_or_else(String::new, |used| printable(&used.tier.name));
-    let room = columns.saturating_sub(RANK + TIER + BYTES + COST + 4 * GAP.len());
+    let names = advice.tiers.iter().map(|used| width(&printable(&used.tier.name)));
+    let widest = names.max().unwrap_or(0).clamp(4, TIER);
+    let room = columns.saturating_sub(RANK + widest + BYTES + COST + 4 * GAP.len());
     let row = |rank: &str, tier: &str, bytes: &str, cost: &str, name: &str| {
-        let cells = [right(rank, RANK), left(&fit(tier, TIER), TIER), right(bytes, BYTES), right(cost, COST)];
+        let cells = [right(rank, RANK), left(&fit(tier, widest), widest), right(bytes, BYTES), right(cost, COST)];
         format!("{}{GAP}{}", cells.join(GAP), fit(name, room))
     };
     let title = fit(&format!("alone in {slowest}"), COST);
@@ -134,7 +174,7 @@ fn table(out: &mut String, shown: &AdviceReport<'_>, options: &RenderOptions, co
         let name = format!("{} more, at most {} each", thousands(hidden.len() as u64), percent(most));
         line(out, &paint.dim(&row("", "", &bytes(size), "", &name)));
     }
-    for object in fixed.iter().take(options.top).filter(|object| object.object.samples > 0.0) {
+    for object in fixed.iter().take(options.top).filter(|object| object.object.share >= SHOWN) {
         let reason = object.fixed.map_or("", |fixed| fixed.as_str());
         let name =
             format!("{} (stays: {reason})", names::object(&object.object, room.saturating_sub(reason.len() + 10)));
@@ -145,5 +185,5 @@ fn table(out: &mut String, shown: &AdviceReport<'_>, options: &RenderOptions, co
 /// `41.2 ± 1.9 %`: the larger half where the interval is lopsided.
 fn cost(cost: Cost) -> String {
     let half = (cost.high - cost.point).max(cost.point - cost.low).max(0.0);
-    format!("{:.1} ± {:.1} %", cost.point * 100.0, half * 100.0)
+    format!("{} ± {} %", in_percent(cost.point), in_percent(half))
 }
