@@ -1,8 +1,10 @@
 //! The command line as it is typed. One definition per flag yields parsing, `--help`, man pages and completions; what it
 //! means is worked out in [`crate::commands`].
 
+mod advise;
 mod place;
 
+pub use advise::{AdviseArguments, Fast, TiersArguments};
 pub use place::{CompileArguments, RunArguments, ShimArguments, Strictness};
 
 use crate::units::{parse_bytes, parse_duration};
@@ -29,12 +31,16 @@ pub enum Command {
     Record(RecordArguments),
     /// Show which objects a profile's memory time goes to.
     Report(ReportArguments),
+    /// Say which objects belong in fast memory, what that is predicted to cost, and write the policy that places them.
+    Advise(AdviseArguments),
     /// Run a program with its objects placed as a policy says, and tell what came of it.
     Run(RunArguments),
     /// Write a policy as the table the preload library reads, for runs without tierscope.
     Compile(CompileArguments),
     /// Write the preload library to a file.
     Shim(ShimArguments),
+    /// Say what kinds of memory this machine has, and measure them.
+    Tiers(TiersArguments),
     /// Say what works on this machine, and the command that mends what does not.
     Doctor(DoctorArguments),
     /// Record the shipped workload and show the report: what all this is about, in about a minute.

@@ -3,7 +3,7 @@
 use crate::cli::{Cli, Command, DoctorArguments, RecordArguments, SamplerName, StackName};
 use crate::failure::Failure;
 use crate::record::{self, Outcome, Props, SamplerChoice, Subject};
-use crate::{demo, place, report};
+use crate::{advise, demo, place, report, tiers};
 use clap::CommandFactory;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
@@ -22,6 +22,8 @@ pub fn run(command: Command) -> Result<u8, Failure> {
         Command::Run(arguments) => place::run(&arguments),
         Command::Compile(arguments) => place::write_table(&arguments),
         Command::Shim(arguments) => place::write_shim(&arguments),
+        Command::Advise(arguments) => advise::run(&arguments),
+        Command::Tiers(arguments) => tiers::run(&arguments),
         Command::Doctor(arguments) => doctor(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Completions { shell } => {
@@ -53,6 +55,25 @@ pub(crate) fn terminal_width() -> Option<usize> {
         return None;
     }
     rustix::termios::tcgetwinsize(out).ok().map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0)
+}
+
+/// Columns to fill: those of the terminal, or `COLUMNS` where there is none; `None` where nothing limits them.
+pub(crate) fn columns() -> Option<usize> {
+    let asked_for = || std::env::var("COLUMNS").ok()?.parse().ok().filter(|columns| (40..=1000).contains(columns));
+    terminal_width().or_else(asked_for)
+}
+
+/// Whether standard output shows colours.
+pub(crate) fn has_colors() -> bool {
+    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()
+}
+
+/// Writes a document and a line feed to standard output.
+pub(crate) fn print_json(what: &str, value: &impl serde::Serialize) -> Result<(), Failure> {
+    let mut text = serde_json::to_vec_pretty(value)
+        .map_err(|error| Failure::cannot(format!("cannot write {what} as JSON: {error}")))?;
+    text.push(b'\n');
+    print(&text)
 }
 
 fn props(arguments: RecordArguments) -> Result<Props, Failure> {
@@ -139,10 +160,9 @@ pub(crate) fn describe(outcome: &Outcome) -> String {
     text
 }
 
+/// A path as a word of a command line.
 pub(crate) fn shell_quoted(path: &Path) -> String {
-    let text = path.to_string_lossy();
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);
-    if text.chars().all(plain) { text.into_owned() } else { format!("'{}'", text.replace('\'', "'\\''")) }
+    tierscope_report::shell_word(&path.to_string_lossy())
 }
 
 fn doctor(arguments: &DoctorArguments) -> Result<u8, Failure> {
@@ -153,13 +173,9 @@ fn doctor(arguments: &DoctorArguments) -> Result<u8, Failure> {
     };
     let report = tierscope_doctor::examine(&subject);
     if arguments.json {
-        let mut text = serde_json::to_vec_pretty(&report)
-            .map_err(|error| Failure::cannot(format!("cannot write the findings as JSON: {error}")))?;
-        text.push(b'\n');
-        print(&text)?;
+        print_json("the findings", &report)?;
     } else {
-        let color = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        print(report.render(terminal_width().unwrap_or(80), color).as_bytes())?;
+        print(report.render(terminal_width().unwrap_or(80), has_colors()).as_bytes())?;
     }
     Ok(report.exit_status())
 }

@@ -4,7 +4,7 @@
 //! about: nine objects, of which one takes most of the bytes and another most of the time.
 
 use crate::cli::DemoArguments;
-use crate::commands::print;
+use crate::commands::{print, shell_quoted};
 use crate::embedded;
 use crate::failure::Failure;
 use crate::record::{self, Props, Subject};
@@ -54,7 +54,8 @@ pub(crate) fn run(arguments: &DemoArguments) -> Result<u8, Failure> {
     };
     let mut text = format!("\n{}", crate::report::table(&report, 10, 1, SortKey::Share));
     text += &reading(&summary);
-    text += &format!("\nThe whole of it: tierscope report -v {}\n", arguments.output.display());
+    text += &format!("\nThe whole of it: tierscope report -v {}\n", shell_quoted(&arguments.output));
+    text += &crate::report::next(&arguments.output, &summary);
     print(text.as_bytes())?;
     Ok(outcome.exit_status.unwrap_or(0))
 }

@@ -3,15 +3,18 @@
 //! **Invariant:** profiles are the only way out. The model and the views work from a profile and cannot tell where it
 //! came from but by its meta data; nothing they need is handed to them on the side.
 
+mod advise;
 pub mod cli;
 pub mod commands;
 mod demo;
 pub mod embedded;
 pub mod failure;
 mod launch;
+mod output;
 mod place;
 mod private;
 pub mod record;
 mod report;
 mod signals;
+mod tiers;
 pub mod units;

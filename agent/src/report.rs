@@ -1,14 +1,13 @@
 //! `tierscope report`: opens a profile, summarises it, shows it.
 
 use crate::cli::ReportArguments;
-use crate::commands::{print, terminal_width};
+use crate::commands::{columns, has_colors, print, print_json, shell_quoted};
 use crate::failure::Failure;
+use crate::output::Output;
 use crate::record;
-use std::io::IsTerminal;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
-use tierscope_model::summarise;
+use std::path::{Path, PathBuf};
 use tierscope_model::summary::SortKey;
+use tierscope_model::{Summary, summarise};
 use tierscope_report::{RenderOptions, Report, render_html, render_table, to_json};
 use tierscope_traces::Profile;
 
@@ -20,19 +19,7 @@ const STACKS: usize = 3;
 
 pub(crate) fn run(arguments: &ReportArguments) -> Result<u8, Failure> {
     let mut remarks = Vec::new();
-    let profile = open(&arguments.profile)?;
-    let lacks_symbols = profile.meta().totals.symbols == 0 && profile.meta().totals.sites > 0;
-    let profile = if !arguments.debug_dir.is_empty() || (lacks_symbols && !profile.is_being_written()) {
-        drop(profile);
-        match record::look_up_symbols_again(&arguments.profile, &arguments.debug_dir) {
-            Ok(more) => remarks.extend(more),
-            // Somebody else's profile can be read without being ours to complete.
-            Err(failure) => remarks.push(format!("functions have no names: {failure}")),
-        }
-        open(&arguments.profile)?
-    } else {
-        profile
-    };
+    let profile = open_named(&arguments.profile, &arguments.debug_dir, &mut remarks)?;
     let tables = profile.tables();
     let mut summary = summarise(profile.meta(), &tables, arguments.sort);
     let mut warnings = profile.warnings();
@@ -51,19 +38,36 @@ pub(crate) fn run(arguments: &ReportArguments) -> Result<u8, Failure> {
     };
     let top = arguments.top.unwrap_or(TOP);
     if let Some(path) = &arguments.html {
-        write_page(path, &render_html(&report, arguments.top.unwrap_or(usize::MAX)))?;
+        let page = render_html(&report, arguments.top.unwrap_or(usize::MAX));
+        // Private, as the profile it shows is.
+        Output::claim(path, true, "")?.private().write(page.as_bytes())?;
         return Ok(0);
     }
     if arguments.json {
-        let mut text = serde_json::to_vec_pretty(&to_json(&report))
-            .map_err(|error| Failure::cannot(format!("cannot write the report as JSON: {error}")))?;
-        text.push(b'\n');
-        print(&text)?;
+        print_json("the report", &to_json(&report))?;
         return Ok(0);
     }
     let stacks = if arguments.verbose { top } else { STACKS.min(top) };
-    print(table(&report, top, stacks, arguments.sort).as_bytes())?;
+    let text = table(&report, top, stacks, arguments.sort) + &next(&arguments.profile, &summary);
+    print(text.as_bytes())?;
     Ok(0)
+}
+
+/// Opens a profile, with the names of its functions looked up where they are not there yet or `debug_dirs` may have more;
+/// what could not be done about it is added to `remarks`.
+pub(crate) fn open_named(path: &Path, debug_dirs: &[PathBuf], remarks: &mut Vec<String>) -> Result<Profile, Failure> {
+    let profile = open(path)?;
+    let lacks_symbols = profile.meta().totals.symbols == 0 && profile.meta().totals.sites > 0;
+    if debug_dirs.is_empty() && (!lacks_symbols || profile.is_being_written()) {
+        return Ok(profile);
+    }
+    drop(profile);
+    match record::look_up_symbols_again(path, debug_dirs) {
+        Ok(more) => remarks.extend(more),
+        // Somebody else's profile can be read without being ours to complete.
+        Err(failure) => remarks.push(format!("functions have no names: {failure}")),
+    }
+    open(path)
 }
 
 fn open(path: &Path) -> Result<Profile, Failure> {
@@ -72,31 +76,14 @@ fn open(path: &Path) -> Result<Profile, Failure> {
 
 /// The report as a table for whatever standard output is.
 pub(crate) fn table(report: &Report<'_>, top: usize, stacks: usize, sort: SortKey) -> String {
-    let color = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    render_table(report, &RenderOptions { width: terminal_width().or(columns_asked_for()), top, stacks, color, sort })
+    render_table(report, &RenderOptions { width: columns(), top, stacks, color: has_colors(), sort })
 }
 
-/// `COLUMNS`, where there is no terminal to ask.
-fn columns_asked_for() -> Option<usize> {
-    std::env::var("COLUMNS").ok()?.parse().ok().filter(|columns| (40..=1000).contains(columns))
-}
-
-/// Written beside its place and renamed, so that a page is whole or not there; private, as the profile it shows is.
-fn write_page(path: &Path, page: &str) -> Result<(), Failure> {
-    let failure = |error: std::io::Error| Failure::cannot(format!("cannot write {}: {error}", path.display()));
-    let mut name = path.file_name().ok_or_else(|| Failure::usage("--html needs the name of a file"))?.to_owned();
-    name.push(format!(".{}.tmp", std::process::id()));
-    let temporary = path.with_file_name(name);
-    let written = std::fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&temporary)
-        .and_then(|mut file| std::io::Write::write_all(&mut file, page.as_bytes()))
-        .and_then(|()| std::fs::rename(&temporary, path));
-    written.map_err(|error| {
-        // The page is not wanted half-written; what cannot be removed was never created.
-        let _ = std::fs::remove_file(&temporary);
-        failure(error)
-    })
+/// What to type next, with an empty line before it; nothing where the profile cannot be advised on.
+pub(crate) fn next(path: &Path, summary: &Summary) -> String {
+    if summary.samples > 0.0 && !summary.objects.is_empty() {
+        format!("\nnext        tierscope advise {} --fast 25%\n", shell_quoted(path))
+    } else {
+        String::new()
+    }
 }

@@ -28,6 +28,21 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
     Ok(bytes.round() as u64)
 }
 
+/// Parses a part in per cent: `25%` is 0.25. Negative ones are refused, those beyond 100 % are not.
+///
+/// # Errors
+///
+/// A sentence that shows what is accepted.
+pub fn parse_percent(text: &str) -> Result<f64, String> {
+    let (number, unit) = split_number(text);
+    let value: Option<f64> = number.parse().ok().filter(|_| unit.trim() == "%");
+    match value {
+        Some(value) if value <= 1e6 => Ok(value / 100.0),
+        Some(_) => Err(format!("{text:?} is out of range")),
+        None => Err(format!("{text:?} is no part; write it as 25%")),
+    }
+}
+
 /// Parses a duration.
 ///
 /// # Errors
@@ -69,6 +84,16 @@ mod tests {
     fn durations_take_the_usual_units() {
         for (text, millis) in [("30s", 30_000), ("30", 30_000), ("500ms", 500), ("2m", 120_000), ("0.5", 500)] {
             assert_eq!(parse_duration(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+    }
+
+    #[test]
+    fn parts_are_in_per_cent() {
+        for (text, part) in [("25%", 0.25), ("12.5 %", 0.125), ("0%", 0.0), ("250%", 2.5)] {
+            assert_eq!(parse_percent(text), Ok(part), "{text}");
+        }
+        for text in ["25", "-1%", "%", "25%%", "inf%", "nan%", "1e3%", "9999999%"] {
+            assert!(parse_percent(text).is_err(), "{text}");
         }
     }
 

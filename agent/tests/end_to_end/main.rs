@@ -9,6 +9,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod advise;
 mod attribution;
 mod compiled;
 mod control;
@@ -22,3 +23,4 @@ mod place;
 mod profile;
 mod redis;
 mod refusals;
+mod tiers;
