@@ -10,7 +10,7 @@ use std::path::Path;
 use tierscope_machine::{
     Machine, Measurement, Request, Root, detect, measure, missing, render_text, to_json, to_tiers, today,
 };
-use tierscope_tiers::{Tiers, TiersError};
+use tierscope_tiers::{Quantity, Tiers, TiersError};
 
 /// Columns where nothing says how wide the output is.
 const WIDTH: usize = 100;
@@ -129,6 +129,10 @@ fn show(found: &Found, json: bool) -> Result<(), Failure> {
         return print_json("the tiers", &value);
     }
     let mut text = render_text(&found.machine, tiers, failures, columns().unwrap_or(WIDTH));
+    let is_known = |tier: &tierscope_tiers::Tier| tier.value(Quantity::ReadLatencyNs).is_some();
+    if !found.machine.nodes.is_empty() && failures.is_empty() && !tiers.as_slice().iter().any(is_known) {
+        text.push_str("\nThe firmware states no latency; tierscope tiers --measure measures it.\n");
+    }
     if !found.missing.is_empty() {
         text.push_str("\nNot on this machine\n");
     }
