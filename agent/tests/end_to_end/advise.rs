@@ -123,6 +123,16 @@ fn a_policy_says_where_everything_goes_and_the_command_that_carries_it_out() {
     let next = format!("next        tierscope run --policy '{policy}' -- {program}\n");
     assert!(outcome.stdout.ends_with(&next), "{}", outcome.stdout);
     assert!(!outcome.stdout.contains("`tierscope run` would leave"), "{}", outcome.stdout);
+    // And that command does so: the ring is where the policy says, and the program prints what it prints.
+    let stats = inside(&directory, "run.json");
+    let placed = run(tierscope().args(["run", "-q", "--policy", &policy, "--stats", &stats, "--", program])).expect(0);
+    assert_eq!(placed.stdout, run(&mut recorded().command()).stdout);
+    let stats: Value = serde_json::from_str(&read(Path::new(&stats))).unwrap();
+    let of_ring =
+        stats["rules"].as_array().unwrap().iter().find(|rule| rule["objects"].to_string().contains("allocate_ring"));
+    let of_ring = of_ring.unwrap_or_else(|| panic!("{stats:#}"));
+    assert_eq!((&of_ring["blocks"], &of_ring["spilled_bytes"]), (&1.into(), &0.into()), "{stats:#}");
+    assert!(stats["tiers"][1]["bytes_peak"].as_u64().unwrap() >= 64 * MIB, "the ledger is in files: {stats:#}");
     // It is for everyone to read, as files a person makes are.
     assert_eq!(std::fs::metadata(&policy).unwrap().permissions().mode() & 0o700, 0o600);
 }
