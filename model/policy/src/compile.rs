@@ -222,13 +222,18 @@ impl Work<'_> {
         if how == Match::Line && by_line.is_none() && is_program && !is_certain {
             return Err(no_line(entry));
         }
-        let ranges = function.map(|function| self.ranges(&entry.module, function, by_line)).unwrap_or_default();
+        let look = |place| function.map(|function| self.ranges(&entry.module, function, place)).unwrap_or_default();
+        let (mut ranges, mut by_line) = (look(by_line), by_line);
+        // The lines of a library may have come from debug information that is not here now.
+        if ranges.is_empty() && by_line.is_some() && !is_program {
+            (ranges, by_line) = (look(None), None);
+        }
         let called = name.map(ToString::to_string).unwrap_or_default();
         if !ranges.is_empty() && ranges.len() <= wire::MAX_RANGES {
             let is_certain = by_line.is_some() || how == Match::Function;
             return Ok(found(ranges, if how == Match::Function { How::Function } else { How::Line }, is_certain));
         }
-        if is_certain && place.is_none() {
+        if is_certain && (place.is_none() || !is_program) {
             return Ok(found(vec![(0, u64::MAX)], How::Line, false));
         }
         let Some(function) = function else {

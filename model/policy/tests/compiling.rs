@@ -195,6 +195,11 @@ fn outer_frames_without_a_line_do_not_cost_a_rule() {
     assert_eq!(ranges(&frames[0]), [(0x200, 0x201)]);
     assert_eq!(ranges(&frames[1]), [(0, u64::MAX)], "anywhere in the module");
     assert_eq!(ranges(&frames[2]), [(0x400, 0x401)]);
+    // Of a library, its debug information may be what is gone.
+    let with_line = site("_start").replace("\"\", ", "\"sqrt s_sqrt.c:7\", ");
+    assert_ne!(with_line, site("_start"));
+    let compiled = self::compiled(&policy("line", &with_line), &program);
+    assert_eq!(ranges(&compiled.spec.rules[0].frames[1]), [(0, u64::MAX)]);
     // An outer frame that had a line and lost it is another site; and exactly is exactly.
     assert!(self::compiled(&policy("line", &site("main bc.cc:1")), &program).resolved.is_empty());
     assert!(self::compiled(&policy("exact", &site("_start")), &program).resolved.is_empty());
@@ -215,13 +220,17 @@ fn an_inner_frame_without_a_line_is_found_by_its_function_if_the_caller_is_certa
     assert_eq!(found.resolved, [(1, How::Line)]);
     let frames = &found.spec.rules[0].frames;
     assert_eq!((ranges(&frames[0]), ranges(&frames[1])), (&[(0x40, 0x41)][..], &[(0x200, 0x201)][..]));
+    let found = compiled(&policy("line", &site("BrandesBC bc.cc:90", "operator new new.cc:50")), &program);
+    assert_eq!(ranges(&found.spec.rules[0].frames[0]), [(0x40, 0x41)]);
     // Where the program was not rebuilt, its own frame stands.
     program.modules.insert("bc", vec![0xaa]);
     let found = compiled(&policy("line", &site("BrandesBC", "operator new")), &program);
     assert_eq!(ranges(&found.spec.rules[0].frames[1]), [(0x10, 0x11)]);
     // A caller without a line is any call of its function, and an allocator without a name is anything.
     program.modules.insert("bc", vec![0xcc]);
-    for (caller, inner) in [("BrandesBC", "operator new"), ("BrandesBC bc.cc:90", ""), ("BrandesBC bc.cc:90", "gone")] {
+    for (caller, inner) in
+        [("BrandesBC", "operator new"), ("BrandesBC bc.cc:90", ""), ("BrandesBC bc.cc:90", "gone new.cc:1")]
+    {
         let lost = compiled(&policy("line", &site(caller, inner)), &program);
         assert!(lost.resolved.is_empty(), "{caller} {inner}");
     }
