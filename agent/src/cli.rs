@@ -43,7 +43,7 @@ pub enum Command {
     Tiers(TiersArguments),
     /// Say what works on this machine, and the command that mends what does not.
     Doctor(DoctorArguments),
-    /// Record the shipped workload and show the report: what all this is about, in about a minute.
+    /// Record the shipped workload, report, advise and run it placed: what all this is about, in about a minute.
     Demo(DemoArguments),
     /// Write a shell's completions to standard output.
     Completions {

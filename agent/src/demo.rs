@@ -1,15 +1,23 @@
-//! `tierscope demo`: records the shipped workload and shows the report.
+//! `tierscope demo`: the first journey on the shipped workload. Records it, shows the report, advises on a quarter of its
+//! memory, runs it as the policy says, and compares what can be compared here.
 //!
 //! The workload is betweenness centrality on a Kronecker graph, because it shows in a quarter of a minute what this is
-//! about: nine objects, of which one takes most of the bytes and another most of the time.
+//! about: nine objects, of which one takes most of the bytes and another most of the time. The slow tier is files beside
+//! the profile, which every machine can have. As long as memory is not short their pages stay in it: so the comparison
+//! shows what carrying a policy out costs, and says so.
 
-use crate::cli::DemoArguments;
+use crate::cli::{AdviseArguments, DemoArguments, Fast, RunArguments};
 use crate::commands::{print, shell_quoted};
 use crate::embedded;
 use crate::failure::Failure;
 use crate::record::{self, Props, Subject};
-use std::ffi::OsString;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use crate::{advise, place};
+use std::ffi::{OsStr, OsString};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+use tierscope_model::advice::Ranker;
 use tierscope_model::summarise;
 use tierscope_model::summary::SortKey;
 use tierscope_report::Report;
@@ -55,9 +63,83 @@ pub(crate) fn run(arguments: &DemoArguments) -> Result<u8, Failure> {
     let mut text = format!("\n{}", crate::report::table(&report, 10, 1, SortKey::Share));
     text += &reading(&summary);
     text += &format!("\nThe whole of it: tierscope report -v {}\n", shell_quoted(&arguments.output));
-    text += &crate::report::next(&arguments.output, &summary);
     print(text.as_bytes())?;
-    Ok(outcome.exit_status.unwrap_or(0))
+    match outcome.exit_status.unwrap_or(0) {
+        0 => place_it(arguments, &command),
+        status => Ok(status),
+    }
+}
+
+/// The part of what can be placed that may be in fast memory.
+const FAST: f64 = 0.25;
+
+/// Advises, runs the program by the policy, and compares.
+fn place_it(arguments: &DemoArguments, command: &[&OsStr]) -> Result<u8, Failure> {
+    let policy = arguments.output.with_extension("policy.toml");
+    let slow = slow_directory(&arguments.output.with_extension("slow"))?;
+    let text = format!(
+        "\nNext: which objects deserve memory, if there were a quarter of it, and files on a slower disk for the rest?\n\
+         $ tierscope advise {} --fast 25% --tiers ddr5,nand-nvme --slow-dir {} -o {}\n\n",
+        shell_quoted(&arguments.output),
+        shell_quoted(&slow),
+        shell_quoted(&policy),
+    );
+    print(text.as_bytes())?;
+    // One of an earlier demo would be kept and updated.
+    let _ = std::fs::remove_file(&policy);
+    advise::run(&AdviseArguments {
+        profile: arguments.output.clone(),
+        fast: Some(Fast::Part(FAST)),
+        max_slowdown: None,
+        tiers: Some("ddr5,nand-nvme".into()),
+        fast_node: Vec::new(),
+        slow_node: Vec::new(),
+        slow_dir: Some(slow),
+        ranker: Ranker::StallDensity,
+        output: Some(policy.clone()),
+        force: false,
+        json: false,
+        top: Some(10),
+        quiet: false,
+    })?;
+    print(format!("\n$ tierscope run --policy {} -- tierscope-workloads bc\n", shell_quoted(&policy)).as_bytes())?;
+    let start = Instant::now();
+    let status = place::run(&RunArguments {
+        policy,
+        stats: None,
+        strict: None,
+        quiet: false,
+        command: command.iter().map(OsString::from).collect(),
+    })?;
+    let placed = start.elapsed().as_secs_f64();
+    if status != 0 {
+        return Ok(status);
+    }
+    let plain = plainly(command)?;
+    let text = format!(
+        "\nCompared: {plain:.1} s with everything in memory, {placed:.1} s as the policy says. There was room in memory for the\n\
+         pages of the files, so this is what carrying the policy out costs, not what slow memory costs.\n"
+    );
+    print(text.as_bytes())?;
+    Ok(0)
+}
+
+fn slow_directory(path: &Path) -> Result<PathBuf, Failure> {
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.and_then(|()| path.canonicalize())
+        .map_err(|error| Failure::cannot(format!("no directory for the slow tier at {}: {error}", path.display())))
+}
+
+/// Seconds of a run with nothing of ours.
+fn plainly(command: &[&OsStr]) -> Result<f64, Failure> {
+    let start = Instant::now();
+    let (program, rest) = command.split_first().ok_or_else(|| Failure::cannot("there is nothing to run"))?;
+    let status = Command::new(program).args(rest).stdin(Stdio::null()).stdout(Stdio::null()).status();
+    match status {
+        Ok(status) if status.success() => Ok(start.elapsed().as_secs_f64()),
+        Ok(status) => Err(Failure::cannot(format!("the workload ended with {status}"))),
+        Err(error) => Err(Failure::cannot(format!("cannot run the workload: {error}"))),
+    }
 }
 
 /// Objects with less than this share of the samples are not worth a sentence.

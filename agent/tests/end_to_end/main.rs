@@ -14,6 +14,7 @@ mod attribution;
 mod compiled;
 mod control;
 mod damage;
+mod demo;
 mod environment;
 mod harness;
 mod interpreters;
