@@ -68,7 +68,8 @@ struct Fast {
 }
 
 static FAST: Fast = Fast {
-    first: AtomicUsize::new(0),
+    // Further from every address than any region is long, should a thread see the size first.
+    first: AtomicUsize::new(1 << 63),
     bytes: AtomicUsize::new(0),
     least: AtomicUsize::new(0),
     span: AtomicUsize::new(0),
