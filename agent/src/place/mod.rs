@@ -77,7 +77,11 @@ fn prepare(path: &Path, strict: Option<Match>, command: &[OsString]) -> Result<P
         let (left, all) = (compiled.unresolved.len(), policy.rules.len());
         let because = match compiled.rebuilt.as_slice() {
             [] => String::new(),
-            rebuilt => format!("; not of the build the policy was made for: {}", rebuilt.join(", ")),
+            rebuilt => {
+                let by_line = policy.program.matching == Match::Line;
+                let hint = if by_line { "; where only lines moved, --strict function finds them" } else { "" };
+                format!(" (not of the build the policy was made for: {}{hint})", rebuilt.join(", "))
+            }
         };
         warnings.push(format!("{left} of {all} rules cannot be found in the program and are left out{because}"));
     }

@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
@@ -40,8 +40,12 @@ impl Place {
     }
 
     fn build(&self, flags: &[&str]) {
+        self.build_from(&source("sites.c"), flags);
+    }
+
+    fn build_from(&self, source: &Path, flags: &[&str]) {
         let flags = ["-O1", "-g", "-fno-optimize-sibling-calls"].iter().chain(flags);
-        let outcome = run(Command::new("gcc").args(flags).arg("-o").arg(self.path("sites")).arg(source("sites.c")));
+        let outcome = run(Command::new("gcc").args(flags).arg("-o").arg(self.path("sites")).arg(source));
         assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
     }
 
@@ -147,6 +151,16 @@ fn a_rebuilt_program_is_matched_by_line_or_by_function_or_not_at_all() {
     let stderr = place.run(&[], &["./sites"]).expect(0).stderr;
     assert_eq!(found(&place.stats()), ("line".into(), both.0, both.1), "{stderr}");
     assert!(stderr.contains("sites is not of the build the policy was made for"), "{stderr}");
+    assert!(!stderr.contains("left out"), "{stderr}");
+    // A line above moves every line below, and no function.
+    std::fs::write(place.path("sites.c"), format!("\n{}", std::fs::read_to_string(source("sites.c")).unwrap()))
+        .unwrap();
+    place.build_from(&place.path("sites.c"), &[]);
+    let stderr = place.run(&[], &["./sites"]).expect(0).stderr;
+    assert!(
+        stderr.contains("2 of 2 rules cannot be found") && stderr.contains("--strict function finds them"),
+        "{stderr}"
+    );
     place.run(&["--strict", "function"], &["./sites"]).expect(0);
     assert_eq!(found(&place.stats()), ("function".into(), both.0, both.1));
     let stderr = place.run(&["--strict", "exact"], &["./sites"]).expect(0).stderr;
