@@ -43,6 +43,8 @@ pub(crate) const MADV_DONTNEED: usize = 4;
 pub(crate) const MADV_REMOVE: usize = 9;
 /// `MADV_POPULATE_WRITE`, since Linux 5.14.
 pub(crate) const MADV_POPULATE_WRITE: usize = 23;
+/// `MADV_DODUMP`.
+pub(crate) const MADV_DODUMP: usize = 17;
 /// `MADV_COLD`.
 pub(crate) const MADV_COLD: usize = 20;
 /// `ENOSPC`.

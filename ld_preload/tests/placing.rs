@@ -359,3 +359,27 @@ fn memory_of_swap_is_cold_once_it_rests() {
     let ran = run(&all_in(nodes("other")), &program, &[]);
     assert_eq!(ran.stdout(), "used used\n");
 }
+
+/// A kernel that dumps a program which crashed goes through every page of what it dumps.
+#[test]
+fn address_space_that_is_not_used_is_in_no_dump() {
+    let spec = all_in(nodes("other"));
+    // It gives large blocks back, so that there is memory that was used and is not.
+    let ran = run_with(&spec, Command::new("sh").args(["-c", "exec cat /proc/self/smaps"]));
+    let text = ran.stdout();
+    let mut mappings = Vec::new();
+    for line in text.lines() {
+        let word = line.split(' ').next().unwrap_or_default();
+        if let Some((start, end)) = word.split_once('-').filter(|_| !word.ends_with(':')) {
+            let bytes = u64::from_str_radix(end, 16).unwrap() - u64::from_str_radix(start, 16).unwrap();
+            mappings.push((bytes, line.contains("---p"), false));
+        } else if line.starts_with("VmFlags:") {
+            mappings.last_mut().unwrap().2 = line.contains(" dd ");
+        }
+    }
+    let large: Vec<_> = mappings.iter().filter(|(bytes, ..)| *bytes >= 256 << 20).collect();
+    assert!(!large.is_empty() && large.iter().all(|(_, closed, left_out)| *closed && *left_out), "{mappings:?}");
+    let placed = text.lines().filter(|line| line.contains("rw-p")).count();
+    let open_left_out = mappings.iter().filter(|(_, closed, left_out)| !closed && *left_out).count();
+    assert!(placed > 3 && open_left_out <= 2, "what is used is in it: {mappings:?}");
+}

@@ -274,6 +274,8 @@ fn reserve(count: usize) -> Option<(usize, usize)> {
         let whole = bytes.checked_mul(count)?.checked_add(SEGMENT)?;
         let flags = sys::MAP_PRIVATE | sys::MAP_ANONYMOUS | sys::MAP_NORESERVE;
         let start = sys::map(whole, sys::PROT_NONE, flags, None, 0)?;
+        // SAFETY: a fresh mapping of ours.
+        unsafe { sys::advise(start, whole, sys::MADV_DONTDUMP) };
         Some(((start as usize).next_multiple_of(SEGMENT), *bytes))
     })
 }

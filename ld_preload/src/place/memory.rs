@@ -5,6 +5,8 @@
 //! file, part of the file is given storage before it is mapped: a full directory then refuses here, and does not kill
 //! the program when it writes.
 //!
+//! What is not accessible is left out of dumps: a kernel that writes one would go through the whole region.
+//!
 //! Memory that goes to swap is like any other, but the kernel is told again and again that it is cold (`rest`).
 //!
 //! # The file
@@ -158,7 +160,11 @@ impl Pages for TierPages {
         let result = match &self.source {
             // SAFETY: part of the region, used by nobody yet.
             Source::Anonymous => unsafe { sys::protect(address as *mut u8, bytes, sys::PROT_READ_WRITE) }
-                .then(|| near::make_tables(address, bytes))
+                .then(|| {
+                    // SAFETY: as above; a dump of the program has its blocks in it.
+                    unsafe { sys::advise(address as *mut u8, bytes, sys::MADV_DODUMP) };
+                    near::make_tables(address, bytes);
+                })
                 .ok_or(ENOMEM as i32),
             Source::File(file) => file.commit(address, bytes),
             Source::None(error) => Err(*error),
@@ -175,6 +181,7 @@ impl Pages for TierPages {
         unsafe {
             if matches!(self.source, Source::Anonymous) {
                 sys::advise(range, bytes, sys::MADV_DONTNEED);
+                sys::advise(range, bytes, sys::MADV_DONTDUMP);
                 sys::protect(range, bytes, sys::PROT_NONE);
             } else {
                 sys::advise(range, bytes, sys::MADV_REMOVE);
