@@ -22,7 +22,8 @@
 //   --await FILE  after that: wait for a file to appear
 //   --idle S      sleep so long after the last round, before the pages are looked for
 //   --only LIST   work on these alone; all are made
-//   --nodes FILE  at the end: JSON lines of object, bytes, pages, and pages on each node as move_pages finds them
+//   --nodes FILE  at the end: JSON lines of object, bytes, pages, and pages on each node as move_pages finds them; the nodes
+//                 are two objects there, "malloc_nodes" and "new_nodes"
 //
 // To standard output, one line an object ("ring 0.123456 s, at best 0.012345 s a round": in all rounds, and in the fastest,
 // which says more where others use the machine) and one of the sums. --mebibytes is at most the matrix's size: 64, or what
@@ -203,6 +204,15 @@ struct Objects {
             all["nodes"].push_back({node, sizeof *node});
         return all;
     }
+
+    // As `extents`, with the nodes apart by who made them.
+    std::map<std::string, std::vector<Extent>> extents_by_call() const {
+        auto all = extents();
+        all.erase("nodes");
+        for (std::size_t i = 0; i < nodes.size(); i++)
+            all[i % 2 ? "new_nodes" : "malloc_nodes"].push_back({nodes[i], sizeof *nodes[i]});
+        return all;
+    }
 };
 
 // One round's work on one object; what it returns depends on all of it, so that nothing can be left out.
@@ -285,7 +295,7 @@ void write_nodes(const char *path, const Objects &objects) {
     FILE *file = std::fopen(path, "w");
     if (!file)
         fail(path);
-    for (const auto &[name, extents] : objects.extents()) {
+    for (const auto &[name, extents] : objects.extents_by_call()) {
         std::size_t bytes = 0, pages = 0;
         std::string list;
         for (const Extent &extent : extents)
