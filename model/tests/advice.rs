@@ -400,6 +400,11 @@ fn touches_give_an_order_and_no_slowdown() {
     program.meta.sampler.kind = SamplerKind::Fault;
     let advice = program.advice(Goal::FastFraction(0.5));
     assert_eq!((advice.basis, advice.caveats[0].as_str()), (Basis::Touches, "order-only"));
+    assert!(!advice.predicts());
+    let goal = Goal::MaxSlowdown { limit: 0.1, bound: Bound::High };
+    let refused = program.ask(&options(goal, Ranker::StallDensity)).unwrap_err();
+    assert_eq!(refused, AdviceError::NoSlowdown { sampler: SamplerKind::Fault });
+    assert!(refused.to_string().contains("--fast 25%"), "{refused}");
 }
 
 #[test]

@@ -46,6 +46,16 @@ pub enum AdviceError {
         /// The sampler of the profile.
         sampler: SamplerKind,
     },
+    /// A slowdown is asked for, and the samples are no time.
+    #[error(
+        "--max-slowdown needs samples of time, and {} samples count events: record with --sampler clock, or give a budget \
+         (--fast 25%)",
+        sampler.as_str()
+    )]
+    NoSlowdown {
+        /// The sampler of the profile.
+        sampler: SamplerKind,
+    },
     /// There are no samples.
     #[error(
         "the profile has no samples, so nothing says which object is worth fast memory: record for longer or with -r"

@@ -162,6 +162,9 @@ pub fn advise(meta: &Meta, tables: &Tables, summary: &Summary, options: &Options
     }
     let recorded = crate::summary::recorded(tables);
     let costs = Costs::measure(meta, tables, summary, &recorded, &options.tiers);
+    if costs.basis() == Basis::Touches && matches!(options.goal, Goal::MaxSlowdown { .. }) {
+        return Err(AdviceError::NoSlowdown { sampler: meta.sampler.kind });
+    }
     let found = place::sort_out(summary);
     let movable: Vec<usize> = found.iter().enumerate().filter(|(_, fixed)| fixed.is_none()).map(|(n, _)| n).collect();
     if movable.is_empty() {

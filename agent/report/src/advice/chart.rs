@@ -31,7 +31,8 @@ pub(super) fn render(out: &mut String, shown: &AdviceReport<'_>, options: &Rende
     let advice = shown.advice;
     let paint = Paint::new(options.color);
     let most = advice.curve.first().map_or(0.0, |step| step.slowdown.point);
-    line(out, &paint.bold("    fast memory      slower by (95 %)"));
+    let what = if advice.predicts() { "slower by (95 %)" } else { "cost, for ordering only (95 %)" };
+    line(out, &paint.bold(&format!("    fast memory      {what}")));
     for row in rows(advice) {
         let mark = if row.own { ">" } else { " " };
         let slowdown = row.slowdown;
