@@ -120,8 +120,8 @@ impl Run {
     }
 }
 
-/// Says that this run is ready, and waits for a line on stdin. Whoever was to send it may be gone: then nobody waits for the
-/// result either.
+/// Says that this run is ready, and waits for a line on stdin. Whoever was to send it may be gone: then nobody waits
+/// for the result either.
 fn wait_for_others() {
     let said = writeln!(io::stdout(), "{READY}").and_then(|()| io::stdout().flush());
     let heard = io::stdin().read_line(&mut String::new());

@@ -11,6 +11,10 @@
 //! to the cache while it is used, and where keys come from: they are made, and so skewed that with the default threshold
 //! about a quarter survives, as in row 8.
 //!
+//! Expected on top: `codes`, all of them read for every query, then `keys` and `values`, of which a quarter of the
+//! rows is read, each row four times as long: the same bytes, at random instead of in order. By the byte `codes` four
+//! to one.
+//!
 //! With a threshold of 0 everything survives, and the result is that of plain attention. The result is the same with any
 //! number of threads: a head's query is one thread's. The steady state begins with the phase `kernel`.
 

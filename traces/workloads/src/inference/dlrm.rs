@@ -4,9 +4,13 @@
 //! are pooled, and the perceptrons score the samples.
 //!
 //! Kept: several tables of sizes that differ by an order of magnitude, from one allocation site; random reads of whole
-//! rows (256 bytes, four cache lines), as skewed as production's; about as many rows per bag as production has (13 to 16);
-//! perceptrons small enough for a cache, whose arithmetic stands between the gathers. Left out: tables in fewer bits, user
-//! tables being asked once per request and item tables once per candidate, and anything about the network.
+//! rows (256 bytes, four cache lines), as skewed as production's; about as many rows per bag as production has (13 to
+//! 16); perceptrons small enough for a cache, whose arithmetic stands between the gathers. Left out: tables in fewer
+//! bits, user tables being asked once per request and item tables once per candidate, and anything about the network.
+//!
+//! Expected on top: the tables, in the order of their sizes, since each is asked equally often and a larger one has
+//! more rows that no cache holds; `table.0` first and by the byte last. `top_perceptron` and `bottom_perceptron` are
+//! read for every sample and stay in the second-level cache. `indices` are read once, in order.
 //!
 //! The steady state begins with the phase `kernel`.
 

@@ -1,17 +1,21 @@
 //! `dlrm-sessions`: a recommendation model on samples of sessions, for row 3, deduplicating training data.
 //!
-//! A session is what one user does in a row, 1 to 32 samples of it (16.5 on average, as row 3 reports). From one sample of
-//! a session to the next, what is known about the user seldom changes, and what is shown to them always does. Samples are
-//! stored with all their features, in the order of sessions; each iteration is one batch of consecutive samples, copied
-//! from there, pooled and scored. With `keyed=yes` a batch is deduplicated first, feature by feature: it holds each
-//! distinct list of row numbers once and, for every sample, which of them is its own (an inverse-keyed jagged tensor), and
-//! each distinct list is pooled once.
+//! A session is what one user does in a row, 1 to 32 samples of it (16.5 on average, as row 3 reports). From one
+//! sample of a session to the next, what is known about the user seldom changes, and what is shown to them always
+//! does. Samples are stored with all their features, in the order of sessions; each iteration is one batch of
+//! consecutive samples, copied from there, pooled and scored. With `keyed=yes` a batch is deduplicated first, feature
+//! by feature: it holds each distinct list of row numbers once and, for every sample, which of them is its own (an
+//! inverse-keyed jagged tensor), and each distinct list is pooled once.
 //!
-//! Kept: the duplicated content, inside the stored samples and inside batches; a long feature, the last 1024 things a user
-//! did, whose lists are 4 KiB each, so that duplicates of it are duplicate pages as well (but for the sixteen bytes by
-//! which the C library shifts a large block); short features, some of the user and some of the item shown, as jagged
-//! lists; pooling as the consumer. Left out: the stored samples' compression, and the training step, which duplicates do
-//! not change (`dlrm-train` has it).
+//! Kept: the duplicated content, inside the stored samples and inside batches; a long feature, the last 1024 things a
+//! user did, whose lists are 4 KiB each, so that duplicates of it are duplicate pages as well (but for the sixteen
+//! bytes by which the C library shifts a large block); short features, some of the user and some of the item shown, as
+//! jagged lists; pooling as the consumer. Left out: the stored samples' compression, and the training step, which
+//! duplicates do not change (`dlrm-train` has it).
+//!
+//! Expected on top: `pooled` (for every sample and feature a vector, written, and read again when scored) and the
+//! tables; then `stored_values`, read once, in order. With `keyed=yes` all but `stored_values` are an eighth as long,
+//! most lookups are gone, and the comparison of lists, which reads `stored_values`, comes first.
 //!
 //! Both forms sum the same rows in the same order: their results are equal to the last bit. The steady state begins with
 //! the phase `kernel`.

@@ -6,10 +6,15 @@
 //! were looked up.
 //!
 //! Kept: every looked-up row is read in the forward pass and read and written in the update, at random; one number of
-//! optimiser state per row in a block of its own beside each table; the indices of the next `lookahead` batches in memory,
-//! which is all that a cache with foresight needs; popularity as skewed as row 2 says (1 % of the rows take 92 % of the
-//! accesses, which a Zipf law of exponent 1.3 does for tables like these). Left out: several trainers, and the cache itself,
-//! whose place is in the profiler.
+//! optimiser state per row in a block of its own beside each table; the indices of the next `lookahead` batches in
+//! memory, which is all that a cache with foresight needs; popularity as skewed as row 2 says (1 % of the rows take 92
+//! % of the accesses, which a Zipf law of exponent 1.3 does for tables like these). Left out: several trainers, and
+//! the cache itself, whose place is in the profiler.
+//!
+//! Expected on top: the tables, but less so than when serving: a row that was missed in the forward pass is at hand
+//! when it is updated. Then `by_top` and `by_bottom`, the gradients of the perceptrons, written and added up for every
+//! batch, and `accumulators`, one random line per update. With 92 % of the lookups in 1 % of the rows, two thirds of a
+//! table are as good as never touched: whoever places whole tables pays for them.
 //!
 //! The result is the same with any number of threads: samples are worked on in pieces of fixed bounds with gradients of
 //! their own, which are added up in order; and each table is updated by one thread, lookup after lookup in the order of

@@ -4,12 +4,16 @@
 //! of edges; the model is trained on the window of snapshots before it, to say how many neighbours each vertex has in the
 //! new one; and each vertex's features are averaged over its neighbours, which is all that later windows need of it.
 //!
-//! Kept: the three stretches of such training, which touch different objects in different ways: `snapshot` writes the rows at
-//! random and allocates them anew, `train` streams over the aggregated features of all snapshots of the window, beside a
-//! small dense weight matrix, and `aggregate` gathers the features of neighbours at random; aggregated features of one
-//! snapshot reused by all the windows it is in, which is the system's own idea; many lifetimes from one site. Left out:
-//! more than one layer of convolution; the recurrent cell is the simplest there is, a decaying sum over the window; and
-//! everything about moving snapshots to an accelerator.
+//! Kept: the three stretches of such training, which touch different objects in different ways: `snapshot` writes the
+//! rows at random and allocates them anew, `train` streams over the aggregated features of all snapshots of the
+//! window, beside a small dense weight matrix, and `aggregate` gathers the features of neighbours at random;
+//! aggregated features of one snapshot reused by all the windows it is in, which is the system's own idea; many
+//! lifetimes from one site. Left out: more than one layer of convolution; the recurrent cell is the simplest there is,
+//! a decaying sum over the window; and everything about moving snapshots to an accelerator.
+//!
+//! Expected on top: `features` in `aggregate`, which gathers neighbours' rows at random; `aggregated` in `train`, read
+//! in order; in `snapshot` `neighbours`, which is written at random. Which one is on top over all depends on how long
+//! the stretches are: a placement that changes with them is what this workload is for.
 //!
 //! The result is the same with any number of threads: gradients are summed per piece of vertices, and pieces in order.
 

@@ -10,6 +10,10 @@
 //! prototype in noise, some with little and some with much, so that easy samples are sure at once and hard ones late; the
 //! range is chosen so that exits save about as much as row 17 reports.
 //!
+//! Expected on top: `layer.0`, then `layer.1`, and so on: all are of one size, and each is read for those batches only
+//! of which some sample got so far. The deepest layers wait for the hardest sample of a batch: with large batches all
+//! are read, only for fewer samples.
+//!
 //! The result is the same with any number of threads, and what a sample answers does not depend on its batch. The steady
 //! state begins with the phase `kernel`.
 
@@ -121,7 +125,8 @@ fn prototype(class: usize, seed: u64, width: usize) -> Vec<f32> {
     prototype
 }
 
-/// A prototype in noise. How much of it there is goes from 2.5 to 8.5 standard deviations of the noise of an exit, evenly.
+/// A prototype in noise. How much of it there is goes from 2.5 to 8.5 standard deviations of the noise of an exit,
+/// evenly.
 fn fill_sample(state: &mut [f32], sample: u64, seed: u64) {
     let width = state.len();
     let ease = random::unit(random::at(random::derive(seed, 3), sample)) as f32;

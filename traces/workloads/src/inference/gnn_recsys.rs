@@ -10,6 +10,11 @@
 //! hundred bytes per vertex that together are far larger than the graph. Left out: feature transformations (LightGCN's
 //! point is that it has none), batching and sampling of neighbours.
 //!
+//! Expected on top: the item side's dense blocks where users gather (`item_embeddings`, `item_mixed`, `item_average`),
+//! and the user side's where items do: random reads of 256 bytes, one per edge. A block is all the hotter by the byte
+//! the fewer rows it has: items before users. The graph itself (`user_neighbours`, `item_neighbours`, `edges_of_item`)
+//! is read in order.
+//!
 //! Why the backward pass is the forward one: with the normalised adjacency A of users and items together, embeddings E
 //! become F = (1 + A + A^2) E / 3. A is symmetric, and so the gradient by E is (1 + A + A^2) / 3 of that by F.
 //!
@@ -202,12 +207,23 @@ impl Recommender {
     fn new(graph: Graph, dimension: usize, seed: u64, threads: u32, registry: &mut Registry) -> Self {
         let (users, items) = (graph.by_user.offsets.len() - 1, graph.by_item.offsets.len() - 1);
         let by_edge = allocate_by_edge(registry, graph.by_user.neighbours.len());
-        let lengths = (users * dimension, items * dimension);
-        let mut embeddings = allocate_embeddings(registry, lengths);
+        let (users, items) = (users * dimension, items * dimension);
+        let mut embeddings = Embeddings {
+            users: allocate_user_embeddings(registry, users),
+            items: allocate_item_embeddings(registry, items),
+        };
         fill_normal(&mut embeddings.users, random::derive(seed, 3), 0.5);
         fill_normal(&mut embeddings.items, random::derive(seed, 4), 0.5);
-        let mixed = [allocate_mixed(registry, 1, lengths), allocate_mixed(registry, 2, lengths)];
-        let (average, gradients) = (allocate_average(registry, lengths), allocate_gradients(registry, lengths));
+        let mixed = [1, 2].map(|times| Embeddings {
+            users: allocate_user_mixed(registry, times, users),
+            items: allocate_item_mixed(registry, times, items),
+        });
+        let average =
+            Embeddings { users: allocate_user_average(registry, users), items: allocate_item_average(registry, items) };
+        let gradients = Embeddings {
+            users: allocate_user_gradients(registry, users),
+            items: allocate_item_gradients(registry, items),
+        };
         Recommender { graph, embeddings, mixed, average, gradients, by_edge, dimension, threads }
     }
 
@@ -366,27 +382,43 @@ fn allocate_by_edge(registry: &mut Registry, length: usize) -> Vec<f32> {
 
 /// Of users and items, the rows' lengths being told together.
 #[inline(never)]
-fn allocate_embeddings(registry: &mut Registry, (users, items): (usize, usize)) -> Embeddings {
-    let users = registry.add("user_embeddings", vec![0.0; users]);
-    Embeddings { users, items: registry.add("item_embeddings", vec![0.0; items]) }
+fn allocate_user_embeddings(registry: &mut Registry, length: usize) -> Vec<f32> {
+    registry.add("user_embeddings", vec![0.0; length])
 }
 
 #[inline(never)]
-fn allocate_mixed(registry: &mut Registry, times: usize, (users, items): (usize, usize)) -> Embeddings {
-    let users = registry.add_numbered("user_mixed", times, vec![0.0; users]);
-    Embeddings { users, items: registry.add_numbered("item_mixed", times, vec![0.0; items]) }
+fn allocate_item_embeddings(registry: &mut Registry, length: usize) -> Vec<f32> {
+    registry.add("item_embeddings", vec![0.0; length])
 }
 
 #[inline(never)]
-fn allocate_average(registry: &mut Registry, (users, items): (usize, usize)) -> Embeddings {
-    let users = registry.add("user_average", vec![0.0; users]);
-    Embeddings { users, items: registry.add("item_average", vec![0.0; items]) }
+fn allocate_user_average(registry: &mut Registry, length: usize) -> Vec<f32> {
+    registry.add("user_average", vec![0.0; length])
 }
 
 #[inline(never)]
-fn allocate_gradients(registry: &mut Registry, (users, items): (usize, usize)) -> Embeddings {
-    let users = registry.add("user_gradients", vec![0.0; users]);
-    Embeddings { users, items: registry.add("item_gradients", vec![0.0; items]) }
+fn allocate_item_average(registry: &mut Registry, length: usize) -> Vec<f32> {
+    registry.add("item_average", vec![0.0; length])
+}
+
+#[inline(never)]
+fn allocate_user_gradients(registry: &mut Registry, length: usize) -> Vec<f32> {
+    registry.add("user_gradients", vec![0.0; length])
+}
+
+#[inline(never)]
+fn allocate_item_gradients(registry: &mut Registry, length: usize) -> Vec<f32> {
+    registry.add("item_gradients", vec![0.0; length])
+}
+
+#[inline(never)]
+fn allocate_user_mixed(registry: &mut Registry, times: usize, length: usize) -> Vec<f32> {
+    registry.add_numbered("user_mixed", times, vec![0.0; length])
+}
+
+#[inline(never)]
+fn allocate_item_mixed(registry: &mut Registry, times: usize, length: usize) -> Vec<f32> {
+    registry.add_numbered("item_mixed", times, vec![0.0; length])
 }
 
 #[cfg(test)]

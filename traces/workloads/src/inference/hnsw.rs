@@ -1,16 +1,22 @@
 //! `hnsw`: nearest neighbours by a hierarchy of graphs, for row 4, vector search on computational storage.
 //!
-//! Malkov and Yashunin's algorithm (TPAMI 2018): every vector is linked to close ones on the lowest layer, every sixteenth
-//! also on the next, and so on; a search walks greedily from the one entry at the top, and on the lowest layer keeps a
-//! list of the `breadth` closest found so far, whose links it follows. Each iteration is one batch of queries.
+//! Malkov and Yashunin's algorithm (TPAMI 2018): every vector is linked to close ones on the lowest layer, every
+//! sixteenth also on the next, and so on; a search walks greedily from the one entry at the top, and on the lowest
+//! layer keeps a list of the `breadth` closest found so far, whose links it follows. Each iteration is one batch of
+//! queries.
 //!
 //! Kept: vectors, links of each layer, and the marks of visited vectors as separate objects; vectors far larger than
 //! links; dependent random reads, a row of links and then the vector of each; the diversifying choice of links (the
 //! paper's algorithm 4); the links of a layer in fixed rows, as the authors' library has them on the lowest layer.
 //! Left out: deletion, and splitting over devices. Vectors are made, of SIFT's 128 numbers.
 //!
-//! Which vector is on which layer is settled beforehand: vector number n of the order of insertion is on every layer whose
-//! size exceeds n, so that a row of links is found without a table. Where it lies among the vectors is scattered.
+//! Expected on top: `vectors`, eight cache lines at random for each distance; then `links.0`, two lines at random for
+//! each step, which must come before the vectors they name: by the byte the first. `links.1` and above, a sixteenth
+//! and less, stay in the cache; `visited` is one random word for each neighbour.
+//!
+//! Which vector is on which layer is settled beforehand: vector number n of the order of insertion is on every layer
+//! whose size exceeds n, so that a row of links is found without a table. Where it lies among the vectors is
+//! scattered.
 //!
 //! The result is the same with any number of threads. Vectors are inserted in groups: the threads search the links as
 //! they are for all of a group, and one thread then links them, in order. The phases are `generate`, `build` and
@@ -121,8 +127,8 @@ pub(crate) fn run(settings: &Settings, run: &mut Run) -> Map<String, Value> {
 }
 
 /// Where vectors come from. Real descriptors of many numbers vary in few directions, without which no index of this
-/// kind works well on them (SIFT's 128 numbers have an intrinsic dimension of some 15): each vector is a point of [`LATENT`]
-/// coordinates, around the centre of a cluster, seen through a fixed random projection, and a little noise.
+/// kind works well on them (SIFT's 128 numbers have an intrinsic dimension of some 15): each vector is a point of
+/// [`LATENT`] coordinates, around the centre of a cluster, seen through a fixed random projection, and a little noise.
 #[derive(Debug)]
 struct Source {
     projection: Vec<f32>,

@@ -8,6 +8,10 @@
 //! tokens at a time, so that unpopular experts are often not touched at all. Left out: attention between the layers,
 //! limits on how many tokens an expert may take, and the exchange between machines.
 //!
+//! Expected on top: the experts in the order of their popularity; an expert's weights are read once for a batch in
+//! which any token has chosen it, so that the order is flatter than the shares of tokens are. `gate` is read for every
+//! token and stays in the cache, as do `tokens`.
+//!
 //! The result is the same with any number of threads, as each number of an expert's answer is one thread's and answers
 //! are added in the order of tokens. The steady state begins with the phase `kernel`.
 

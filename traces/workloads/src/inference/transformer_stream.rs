@@ -9,6 +9,11 @@
 //! which starts from one token here; and training, so that the text means nothing: the next token is the one whose
 //! embedding is closest to the last layer's output.
 //!
+//! Expected on top: `feed_forward` before `attention`, two to one as their bytes are, all layers alike; then
+//! `embeddings`, read once per token to choose the next word. Everything is read in order, and every byte once a
+//! token: no object is hotter by the byte than any other, and whoever can prefetch a layer ahead may have all of them
+//! in slow memory.
+//!
 //! The steady state begins with the phase `kernel`.
 
 use serde_json::{Map, Value, json};

@@ -1,19 +1,19 @@
 //! `colocate`: several workloads on one machine at once, as processes, for row 19, co-location of small jobs.
 //!
-//! Each job is a process of this program, made ready by itself; when all are, all start their kernels together. An iteration
-//! is a tenth of the iterations that each job has by default, or of those given behind its name. With `alone=yes` each runs
-//! by itself first, in turn, so that the result can say what company costs: a job's `slowdown`, and the `throughput_gain`
-//! of running together over running in turn, which is what row 19 claims to be 3.
+//! Each job is a process of this program, made ready by itself; when all are, all start their kernels together. An
+//! iteration is a tenth of the iterations that each job has by default, or of those given behind its name. With
+//! `alone=yes` each runs by itself first, in turn, so that the result can say what company costs: a job's `slowdown`,
+//! and the `throughput_gain` of running together over running in turn, which is what row 19 claims to be 3.
 //!
-//! Kept: address spaces, allocators and page tables of their own; one cache and one memory for all. Left out: accelerators
-//! and their partitions; arrivals and ends of jobs at different times.
+//! Kept: address spaces, allocators and page tables of their own; one cache and one memory for all. Left out:
+//! accelerators and their partitions; arrivals and ends of jobs at different times.
 //!
-//! Expected on top: of each job what is on top when it is alone; but what was kept in the last-level cache there may have to
-//! come from memory here, most of all `pr`'s `contributions`, which just fit the cache of a larger machine. Between the jobs
-//! fast memory goes to whoever gains most by the byte: not to each an equal share, and not by size.
+//! Expected on top: of each job what is on top when it is alone; but what was kept in the last-level cache there may
+//! have to come from memory here, most of all `pr`'s `contributions`, which just fit the cache of a larger machine.
+//! Between the jobs fast memory goes to whoever gains most by the byte: not to each an equal share, and not by size.
 //!
-//! Objects are named by job: `0.pr/scores`. `peak_resident_bytes` is that of all jobs together. The result is the same with
-//! any number of threads, of which each job has as many as told.
+//! Objects are named by job: `0.pr/scores`. `peak_resident_bytes` is that of all jobs together. The result is the same
+//! with any number of threads, of which each job has as many as told.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;

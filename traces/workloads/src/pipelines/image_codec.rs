@@ -1,8 +1,8 @@
 //! A small transform codec for images, as much work to decode as JPEG without its entropy coder.
 //!
-//! An image is three planes of bytes. Each block of 8 x 8 is brought to frequencies by the discrete cosine transform, each
-//! frequency divided by a step that grows with it, and what is not 0 written in zigzag order: how many zeros come before
-//! it, and the number. A block ends with [`END`].
+//! An image is three planes of bytes. Each block of 8 x 8 is brought to frequencies by the discrete cosine transform,
+//! each frequency divided by a step that grows with it, and what is not 0 written in zigzag order: how many zeros come
+//! before it, and the number. A block ends with [`END`].
 
 /// Pixels along a block's side.
 pub(super) const BLOCK: usize = 8;

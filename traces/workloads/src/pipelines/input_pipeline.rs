@@ -1,23 +1,23 @@
 //! `input-pipeline`: what feeds the training of an image classifier, for row 20, Plumber.
 //!
-//! Each iteration makes one batch. Its records are read, from several shards in turn; decoded; exchanged for examples that a
-//! shuffle buffer has held for a while; cropped, mirrored and normalised into a batch, which waits in a queue of batches
-//! until the consumer (a sum per example and plane) takes it and frees it.
+//! Each iteration makes one batch. Its records are read, from several shards in turn; decoded; exchanged for examples
+//! that a shuffle buffer has held for a while; cropped, mirrored and normalised into a batch, which waits in a queue
+//! of batches until the consumer (a sum per example and plane) takes it and frees it.
 //!
 //! Kept: stages of very different cost per example and per byte, of which the result says seconds, bytes and rate, the
-//! measurements that Plumber's analysis starts from; parallelism set for a stage (`decoders`); what was decoded kept for the
-//! next epoch if asked for (`cache`), which is Plumber's other remedy; a buffer that each example crosses once, at random;
-//! large blocks that live for a few iterations, from one site. Left out: the disk, whose place memory takes, so that
-//! `read` is what a page cache gives; entropy coding (see `image_codec`); stages that overlap in time: they take turns here,
-//! so that each one's time is its own.
+//! measurements that Plumber's analysis starts from; parallelism set for a stage (`decoders`); what was decoded kept
+//! for the next epoch if asked for (`cache`), which is Plumber's other remedy; a buffer that each example crosses
+//! once, at random; large blocks that live for a few iterations, from one site. Left out: the disk, whose place memory
+//! takes, so that `read` is what a page cache gives; entropy coding (see `image_codec`); stages that overlap in time:
+//! they take turns here, so that each one's time is its own.
 //!
-//! Images have 3 planes of 256 x 256 bytes and crops 224 x 224; batches are of 64 (of 16 images of 96 x 96, cropped to 80, at
-//! `tiny`). Images and places of the shuffle buffer: 128 and 64, 1024 and 512, 4096 and 3072, 16384 and 12288 by scale: 5,
-//! 210 MiB, 0.8 and 2.8 GiB; a cache adds 3, 192, 768 MiB and 3 GiB.
+//! Images have 3 planes of 256 x 256 bytes and crops 224 x 224; batches are of 64 (of 16 images of 96 x 96, cropped to
+//! 80, at `tiny`). Images and places of the shuffle buffer: 128 and 64, 1024 and 512, 4096 and 3072, 16384 and 12288
+//! by scale: 5, 210 MiB, 0.8 and 2.8 GiB; a cache adds 3, 192, 768 MiB and 3 GiB.
 //!
-//! Expected on top: `batch`, of four bytes a number, written in one stage and read in the next; then `shuffle_buffer`, a byte a
-//! number, read and written once per example; with a cache, `cache` beside it. `records` are a tenth of that. Most time
-//! is spent on no object at all: decoding is arithmetic on a block that fits the registers.
+//! Expected on top: `batch`, of four bytes a number, written in one stage and read in the next; then `shuffle_buffer`,
+//! a byte a number, read and written once per example; with a cache, `cache` beside it. `records` are a tenth of that.
+//! Most time is spent on no object at all: decoding is arithmetic on a block that fits the registers.
 //!
 //! The result is the same with any number of threads, and with or without a cache.
 
@@ -341,8 +341,8 @@ impl Pipeline {
         self.done(3, start, size_of_val(batch));
     }
 
-    /// The consumer: the sum of each plane of each example, in grey levels. All numbers of a batch are multiples of 1/64, so
-    /// that sums are exact in any order.
+    /// The consumer: the sum of each plane of each example, in grey levels. All numbers of a batch are multiples of
+    /// 1/64, so that sums are exact in any order.
     fn consume(&mut self, batch: Vec<f32>, registry: &mut Registry) -> Vec<u32> {
         let start = Instant::now();
         let plane = self.shape.crop * self.shape.crop;

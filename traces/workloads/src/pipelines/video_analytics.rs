@@ -3,16 +3,16 @@
 //! Each iteration is one frame of every camera: it is decoded into a ring of frames, compared with a model of the
 //! background, and, every fourth time, searched for things; a perceptron describes what is found, and descriptions are
 //! compared with those of the tracks at hand and of things seen before. In between, tracks are moved along with their
-//! pixels (as Glimpse does, Chen and others, SenSys 2015), and when a thing is new, the ring is searched backwards for when
-//! it came.
+//! pixels (as Glimpse does, Chen and others, SenSys 2015), and when a thing is new, the ring is searched backwards for
+//! when it came.
 //!
 //! Kept: a decoder that copies from the frame before; a model of 8 bytes for each pixel of one byte, all of it read and
 //! written for each frame; cheap filters before an expensive model; one model's weights for all cameras; a ring that is
 //! written once per frame and of which little but the last frame is read again. Left out: colour, noise, entropy coding,
 //! and any training: the weights are random (see `video_detector`).
 //!
-//! Cameras and frames: 2 of 320 x 240 pixels, 8 and 20 of 1920 x 1088, 24 of 3840 x 2160, by scale; rings of 16 frames: 10,
-//! 480 MiB, 1.2 and 5.0 GiB with everything else.
+//! Cameras and frames: 2 of 320 x 240 pixels, 8 and 20 of 1920 x 1088, 24 of 3840 x 2160, by scale; rings of 16
+//! frames: 10, 480 MiB, 1.2 and 5.0 GiB with everything else.
 //!
 //! Expected on top: `background_mean` and `background_variance`, equal, which is where the bytes go: 16 of 18 moved per
 //! pixel. Then `detector_weights`, read whole for each search and shared by all cameras: by the byte the first. The

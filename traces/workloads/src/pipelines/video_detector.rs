@@ -1,8 +1,8 @@
 //! Finding things in a mask of the foreground, and telling them apart.
 //!
-//! Candidates are connected blocks of foreground; each is brought to 32 x 32 pixels and goes through a perceptron of three
-//! layers, whose output is a vector of length 1: two crops of one thing have a product near 1. The weights are random; a
-//! random projection keeps angles (Johnson and Lindenstrauss), which is all that telling apart needs here.
+//! Candidates are connected blocks of foreground; each is brought to 32 x 32 pixels and goes through a perceptron of
+//! three layers, whose output is a vector of length 1: two crops of one thing have a product near 1. The weights are
+//! random; a random projection keeps angles (Johnson and Lindenstrauss), which is all that telling apart needs here.
 
 use super::video_codec::{BLOCK, Format};
 use super::video_scene::Area;

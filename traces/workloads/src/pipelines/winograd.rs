@@ -430,8 +430,8 @@ fn largest_of_four<E: Element>(from: &[E], shape: Shape, to: &mut [E]) {
     }
 }
 
-/// How far a layer in `E` is from one in floating point: the root of the mean square difference of their outputs over that of
-/// the outputs. Of one layer with 64 channels, on an image of 24 x 24.
+/// How far a layer in `E` is from one in floating point: the root of the mean square difference of their outputs over
+/// that of the outputs. Of one layer with 64 channels, on an image of 24 x 24.
 fn relative_error<E: Element>(tap_wise: bool, seed: u64) -> f64 {
     let shape = Shape { images: 1, side: 24, channels: 64 };
     let (exact, found) = (one_layer::<f32>(shape, true, seed), one_layer::<E>(shape, tap_wise, seed));
