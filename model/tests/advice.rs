@@ -479,6 +479,18 @@ fn a_policy_names_what_is_fast_and_leaves_the_rest_to_the_default() {
 }
 
 #[test]
+fn a_global_has_no_rule_for_a_tier_that_cannot_hold_it() {
+    let mut program = three();
+    let scores = program.add(ObjectKind::Global, MIB, "scores");
+    program.loads(scores, 1);
+    let tier = |backend| tierscope_policy::Tier { name: "any".into(), backend, capacity: None };
+    let file = tierscope_policy::Backend::File { dir: "/tmp".into() };
+    let setting = Setting { tiers: vec![tier(None), tier(Some(file))], ..Setting::default() };
+    let policy = policy(&program.advice(Goal::FastBytes(64 * MIB)), &program.meta, setting);
+    assert!(!policy.rules.is_empty() && policy.rules.iter().all(|rule| rule.symbol.is_none()), "{:?}", policy.rules);
+}
+
+#[test]
 fn a_policy_without_a_budget_or_without_tiers_of_its_own_is_one_all_the_same() {
     assert!(written(&three(), Goal::FastBytes(0)).rules.is_empty());
     let program = three();

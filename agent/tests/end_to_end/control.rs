@@ -69,7 +69,7 @@ fn the_rate_is_as_asked_for() {
         program.record(&["-f", "-r", &rate.to_string()]).expect(0);
         let report = Report::of(&program.profile());
         // The machine may be busy with other tests: then the program has less time, and fewer samples.
-        assert!((0.25 * 2.0 * rate..1.2 * 2.2 * rate).contains(&report.samples()), "{rate} Hz: {}", report.header);
+        assert!((0.1 * 2.0 * rate..1.2 * 2.2 * rate).contains(&report.samples()), "{rate} Hz: {}", report.header);
     }
 }
 

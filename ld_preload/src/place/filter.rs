@@ -75,8 +75,9 @@ mod tests {
     fn little_else_is() {
         let filter = Filter::new();
         filter.admit((0..100).map(|at| (0x40_0000 + at * 0x1237, 0x40_0001 + at * 0x1237)));
-        let others = (0..100_000).filter(|at| filter.may_hold(0x7f00_0000_0000 + at * 0x61)).count();
-        assert!(others < 1000, "{others} of 100000 let through by 100 addresses");
+        let tried = if cfg!(miri) { 1000 } else { 100_000 };
+        let others = (0..tried).filter(|at| filter.may_hold(0x7f00_0000_0000 + at * 0x61)).count() as u64;
+        assert!(others < tried / 100, "{others} of {tried} let through by 100 addresses");
         assert!(!Filter::new().may_hold(0));
     }
 

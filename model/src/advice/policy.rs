@@ -1,7 +1,8 @@
 //! From advice to the policy file that carries it out.
 //!
 //! **Which rules.** Blocks that no rule matches go to the default tier, the slowest, so heap objects that belong there need
-//! none. Globals are not blocks: each movable one has a rule, whatever its tier.
+//! none. Globals are not blocks: each movable one has a rule, whatever its tier, if that is memory of nodes; in files or
+//! in swap there is no putting them, and they stay where they are.
 //!
 //! **How much of a site.** A rule matches the stacks that begin with its frames. Each rule gets the whole stack, from the
 //! call of the allocator outwards, [`MOST_FRAMES`] at most: the same program takes the same stack, and fewer frames could
@@ -15,7 +16,7 @@
 use std::collections::BTreeMap;
 
 use tierscope_placement::Cost;
-use tierscope_policy::{By, FrameName, Match, Origin, Policy, Program, Rule, SiteEntry, Sizes, Tier};
+use tierscope_policy::{Backend, By, FrameName, Match, Origin, Policy, Program, Rule, SiteEntry, Sizes, Tier};
 use tierscope_traces::{Meta, ObjectKind};
 
 use super::{Advice, AdvisedObject};
@@ -60,7 +61,10 @@ pub fn policy(advice: &Advice, meta: &Meta, setting: Setting) -> Policy {
         fastest.capacity = Some(budget);
     }
     let names: Vec<&str> = tiers.iter().map(|tier| tier.name.as_str()).collect();
-    let rules = rules(advice, &names);
+    // A global's address is its program's: only the nodes behind it can be others.
+    let of_nodes = |tier: &Tier| matches!(tier.backend, None | Some(Backend::Numa { .. } | Backend::Interleave { .. }));
+    let holds_globals: Vec<bool> = tiers.iter().map(of_nodes).collect();
+    let rules = rules(advice, &names, &holds_globals);
     let mut modules = BTreeMap::new();
     for object in &advice.objects {
         for frame in &object.object.site {
@@ -101,12 +105,15 @@ fn origin(advice: &Advice, meta: &Meta, setting: &Setting) -> Origin {
     }
 }
 
-fn rules(advice: &Advice, names: &[&str]) -> Vec<Rule> {
+fn rules(advice: &Advice, names: &[&str], holds_globals: &[bool]) -> Vec<Rule> {
     let slowest = names.len().saturating_sub(1);
     let movable = || advice.objects.iter().filter(|object| object.fixed.is_none());
     let rule = |object: &AdvisedObject| rule(object, names.get(object.tier).copied().unwrap_or_default());
     let mut rules: Vec<Rule> = movable()
-        .filter(|object| object.object.kind == ObjectKind::Global || object.tier != slowest)
+        .filter(|object| match object.object.kind {
+            ObjectKind::Global => holds_globals.get(object.tier).copied().unwrap_or(true),
+            _ => object.tier != slowest,
+        })
         .filter_map(rule)
         .collect();
     // What stays in the default tier needs a rule where one of these would take it along.
