@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
@@ -48,6 +48,7 @@ impl Running {
         let line = format!("{command:?}");
         command.stdout(File::create(output.path().join("stdout")).unwrap());
         command.stderr(File::create(output.path().join("stderr")).unwrap());
+        heed_signals(command);
         let child = command.spawn().unwrap_or_else(|error| panic!("{line}: {error}"));
         Running { child, output, line }
     }
@@ -86,6 +87,20 @@ impl Running {
         };
         let stdout = read(&self.output.path().join("stdout"));
         Outcome { code: status.code(), signal: status.signal(), stdout, stderr: self.stderr() }
+    }
+}
+
+/// Whoever started the tests may have told them to ignore signals, as shells do for what runs behind them; a program that is
+/// started so ignores them as well, and so would the programs it starts.
+fn heed_signals(command: &mut Command) {
+    // SAFETY: between fork and exec, system calls only.
+    unsafe {
+        command.pre_exec(|| {
+            for signal in [libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGHUP, libc::SIGUSR1, libc::SIGUSR2] {
+                libc::signal(signal, libc::SIG_DFL);
+            }
+            Ok(())
+        });
     }
 }
 
