@@ -375,7 +375,7 @@ pub(crate) fn record(local: &Local, caller: Caller, lost: LossKind, mut f: impl 
         if reentered != 0 {
             header.reentered.fetch_add(reentered, Ordering::Relaxed);
         }
-        let Some(thread) = Thread::of(local, session.pid, session.generation) else {
+        let Some(thread) = Thread::of(local, || session.pid, session.generation) else {
             lose(header, lost);
             return;
         };

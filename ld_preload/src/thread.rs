@@ -97,15 +97,15 @@ pub(crate) fn forget_others(survivor: Option<&Thread>) {
 }
 
 impl Thread {
-    /// The record of the calling thread, made when there is none.
-    pub(crate) fn of(local: &arch::Local, pid: u32, generation: u32) -> Option<&'static Thread> {
+    /// The record of the calling thread, made when there is none; only then is it asked which process this is.
+    pub(crate) fn of(local: &arch::Local, process: impl FnOnce() -> u32, generation: u32) -> Option<&'static Thread> {
         let pointer = local.thread.load(Ordering::Relaxed) as *const Thread;
         // SAFETY: the word holds nothing else, and records are never freed.
         if let Some(thread) = unsafe { pointer.as_ref() } {
             return Some(thread);
         }
         let tid = sys::thread_id();
-        let thread = Thread::take_over(pid, tid, generation).or_else(|| Thread::make(tid))?;
+        let thread = Thread::take_over(process(), tid, generation).or_else(|| Thread::make(tid))?;
         local.thread.store(core::ptr::from_ref(thread) as usize, Ordering::Relaxed);
         Some(thread)
     }

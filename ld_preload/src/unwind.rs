@@ -354,7 +354,7 @@ mod tests {
         // SAFETY: a local of the test.
         let taken = unsafe { &mut *taken };
         let (local, caller, pid) = (arch::local(), Caller { sp, bp }, std::process::id());
-        let thread = Thread::of(local, pid, 1).unwrap();
+        let thread = Thread::of(local, || pid, 1).unwrap();
         // SAFETY: hooks are not exported here, so nothing else records on this thread.
         let own = unsafe { thread.own() };
         let bounds = bounds::of_thread(local, sp, &mut own.window);

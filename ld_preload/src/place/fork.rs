@@ -14,7 +14,7 @@ use super::load::Placing;
 use super::memory::Source;
 use super::placing;
 use crate::arch::weak_symbol;
-use crate::{modules, sys};
+use crate::modules;
 use core::sync::atomic::Ordering::Relaxed;
 
 type Handler = extern "C" fn();
@@ -81,7 +81,6 @@ extern "C" fn in_child() {
         // SAFETY: this thread prepared it, and is the only one.
         unsafe { arena.child_after_fork() };
     }
-    placing.process.store(sys::process_id(), Relaxed);
     placing.statistics.general().processes.fetch_add(1, Relaxed);
     modules::reset_after_fork();
 }

@@ -4,7 +4,7 @@
 //! that does not parse, address space that is not there: the process then runs as if there were no policy, and says so
 //! in the statistics, if it got that far.
 
-use super::matching::{Matcher, count_once};
+use super::matching::Matcher;
 use super::memory::{Nodes, Source, TierPages};
 use super::slots::Slots;
 use super::{FAST, fork, mappings, near};
@@ -15,7 +15,7 @@ use crate::sys;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tierscope_arena::{Arena, SEGMENT, Settings};
 use tierscope_wire::policy::stats::{FLAG_ACTIVE, FLAG_GAVE_UP, Statistics};
 use tierscope_wire::policy::{Backend, Table, VARIABLE};
@@ -34,7 +34,8 @@ pub(super) struct Module {
     build_id: Vec<u8>,
     /// What to add to its own addresses; `u64::MAX` while it is not there.
     bias: AtomicU64,
-    differs: AtomicU32,
+    /// One of another build was there, and was counted.
+    differs: AtomicBool,
 }
 
 impl Module {
@@ -57,8 +58,8 @@ impl Module {
             other_build |= !same;
             same
         });
-        if found.is_none() && other_build {
-            count_once(&self.differs, statistics);
+        if found.is_none() && other_build && !self.differs.swap(true, Ordering::Relaxed) {
+            statistics.general().modules_differing.fetch_add(1, Ordering::Relaxed);
         }
         self.bias.store(found.map_or(u64::MAX, |module| module.bias), Ordering::Relaxed);
         found.is_some() || other_build
@@ -77,8 +78,6 @@ pub(super) struct Placing {
     pub(super) globals: Vec<mappings::Global>,
     /// The place in `tiers` of memory that is like the program's own but can be told when freed; only with slots.
     pub(super) plain: Option<usize>,
-    /// This process.
-    pub(super) process: AtomicU32,
     /// Whether some tier is of swap.
     pub(super) has_swap: bool,
     first: usize,
@@ -200,7 +199,7 @@ fn prepare(table: &Table<'static>, statistics: Statistics<'static>) -> Option<Pl
             name: module.name.as_bytes().to_vec(),
             build_id: module.build_id.to_vec(),
             bias: AtomicU64::new(u64::MAX),
-            differs: AtomicU32::new(0),
+            differs: AtomicBool::new(false),
         })
         .collect();
     let tiers: Vec<_> = table.tiers().collect();
@@ -251,7 +250,6 @@ fn prepare(table: &Table<'static>, statistics: Statistics<'static>) -> Option<Pl
         matcher,
         globals,
         plain,
-        process: AtomicU32::new(sys::process_id()),
         has_swap: states.iter().any(|tier: &TierState| tier.is_swap && tier.arena.is_some()),
         tiers: states,
         first,

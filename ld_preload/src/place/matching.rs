@@ -223,7 +223,7 @@ impl Matcher {
         let mut lookup =
             Lookup { matcher: self, session, statistics, found: Found::Nothing, walked: false, in_code: true, caller };
         recorder::contained(local, || {
-            let Some(thread) = Thread::of(local, crate::sys::process_id(), generation) else { return };
+            let Some(thread) = Thread::of(local, crate::sys::process_id, generation) else { return };
             // SAFETY: this thread's own, under the guard, and used here only.
             let own = unsafe { thread.own() };
             let id = unwind::take_for(&mut lookup, thread, own, local, caller);
@@ -420,12 +420,5 @@ impl Purpose for Lookup<'_> {
                 StackId::NONE
             }
         }
-    }
-}
-
-/// Counts a module's outcome once.
-pub(super) fn count_once(flag: &AtomicU32, statistics: &Statistics<'static>) {
-    if flag.swap(1, Ordering::Relaxed) == 0 {
-        statistics.general().modules_differing.fetch_add(1, Ordering::Relaxed);
     }
 }
