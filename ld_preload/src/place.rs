@@ -43,7 +43,7 @@ pub(crate) use load::{finish, start};
 pub(crate) use mappings::{mapped, unmapped};
 
 use crate::arch::{Caller, Local};
-use crate::real;
+use crate::real::{self, refuse};
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::Relaxed};
 use filter::FILTER;
@@ -327,11 +327,6 @@ fn reallocate_slowly(local: &Local, caller: Option<Caller>, block: *mut u8, byte
     unsafe {
         if ours { placing.move_ours(local, choice, block, bytes) } else { placing.take_in(local, choice, block, bytes) }
     }
-}
-
-fn refuse() -> *mut u8 {
-    real::set_errno(12);
-    core::ptr::null_mut()
 }
 
 impl Placing {

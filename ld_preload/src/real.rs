@@ -5,8 +5,8 @@
 //! elsewhere in every C library. Nothing here takes a lock: the modules looked at are those loaded at program start,
 //! which stay for the program's life, and two threads that look at once find the same.
 
-use crate::arch;
 use crate::elf::Dynamic;
+use crate::{arch, sys};
 use core::ffi::{CStr, c_char};
 use core::sync::atomic::{AtomicUsize, Ordering};
 
@@ -157,6 +157,12 @@ pub(crate) fn set_errno(number: i32) {
             location.write(number);
         }
     }
+}
+
+/// What an allocation function returns that has no memory, or that a C library does not have.
+pub(crate) fn refuse() -> *mut u8 {
+    set_errno(sys::ENOMEM);
+    core::ptr::null_mut()
 }
 
 #[cfg(all(test, not(miri)))]

@@ -47,8 +47,18 @@ pub(crate) const MADV_POPULATE_WRITE: usize = 23;
 pub(crate) const MADV_DODUMP: usize = 17;
 /// `MADV_COLD`.
 pub(crate) const MADV_COLD: usize = 20;
+/// `ENOENT`.
+pub(crate) const ENOENT: i32 = 2;
+/// `ENOMEM`.
+pub(crate) const ENOMEM: i32 = 12;
+/// `EINVAL`.
+pub(crate) const EINVAL: i32 = 22;
+/// `EFBIG`.
+pub(crate) const EFBIG: i32 = 27;
 /// `ENOSPC`.
 pub(crate) const ENOSPC: i32 = 28;
+/// `EOPNOTSUPP`.
+pub(crate) const EOPNOTSUPP: i32 = 95;
 
 const EINTR: isize = -4;
 const AT_FDCWD: usize = -100_isize as usize;

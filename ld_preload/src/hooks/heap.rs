@@ -10,15 +10,14 @@
 use super::{guarded, is_outermost, record};
 use crate::arch::{self, Caller, Local, entry};
 use crate::place::{self, Reallocated};
-use crate::real;
+use crate::real::{self, refuse};
 use crate::recorder::{self, TRACKED, decide, large_bytes};
+use crate::sys;
 use core::ptr::null_mut;
 use core::sync::atomic::Ordering::Relaxed;
 use tierscope_wire::event::Recorded;
 use tierscope_wire::{Event, LossKind};
 
-const EINVAL: i32 = 22;
-const ENOMEM: i32 = 12;
 /// What every block is aligned to.
 const LEAST_ALIGNMENT: usize = 16;
 
@@ -227,12 +226,6 @@ fn tell_replacement(
     }
 }
 
-/// What an allocation function returns that a C library does not have.
-fn refuse() -> *mut u8 {
-    real::set_errno(ENOMEM);
-    null_mut()
-}
-
 fn itself(block: &*mut u8) -> *mut u8 {
     *block
 }
@@ -328,7 +321,7 @@ unsafe extern "C" fn on_posix_memalign(
                 let mut result = 0;
                 // What is refused for its arguments is refused by who knows how.
                 let mut real = || {
-                    result = real::posix_memalign(into, alignment, bytes).unwrap_or(EINVAL);
+                    result = real::posix_memalign(into, alignment, bytes).unwrap_or(sys::EINVAL);
                     null_mut()
                 };
                 let valid = alignment.is_power_of_two() && alignment >= size_of::<usize>();

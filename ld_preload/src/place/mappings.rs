@@ -9,12 +9,11 @@ use super::{near, placing, wants};
 use crate::arch::{Caller, Local};
 use crate::modules;
 use crate::recorder;
+use crate::sys::{ENOENT, ENOSPC, EOPNOTSUPP};
 use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, AtomicUsize, Ordering, Ordering::Relaxed};
+use tierscope_arena::PAGE;
 use tierscope_wire::policy;
 
-const PAGE: usize = 4096;
-const EOPNOTSUPP: u64 = 95;
-const ENOENT: u64 = 2;
 const MOST_MAPPINGS: usize = 1024;
 /// Bytes at a mapping's beginning whose page tables are made near.
 const MOST_TABLES_OF_MAPPING: usize = 1 << 30;
@@ -110,13 +109,13 @@ fn unmapped_slowly(address: usize, bytes: usize) {
 impl Placing {
     /// Binds a mapping to a tier's nodes, if it has any and room is left.
     fn bind(&self, tier: usize, address: usize, bytes: usize) -> Result<(), i32> {
-        let state = self.tiers.get(tier).ok_or(EOPNOTSUPP as i32)?;
-        let nodes = state.nodes.ok_or(EOPNOTSUPP as i32)?;
+        let state = self.tiers.get(tier).ok_or(EOPNOTSUPP)?;
+        let nodes = state.nodes.ok_or(EOPNOTSUPP)?;
         if let Some(capacity) = state.capacity {
             let held = self.arena(tier).and_then(|arena| arena.usage(0)).map_or(0, |usage| usage.committed as u64);
             let all = held.saturating_add(state.mapped.load(Relaxed)).saturating_add(bytes as u64);
             if all > capacity {
-                return Err(crate::sys::ENOSPC);
+                return Err(ENOSPC);
             }
         }
         nodes.bind(address, bytes, false).inspect_err(|error| {
@@ -158,7 +157,7 @@ pub(super) fn move_globals(local: &Local, placing: &Placing) {
     for (index, global) in placing.globals.iter().enumerate() {
         let Some(counters) = placing.statistics.global(index) else { continue };
         let Some(bias) = placing.matcher.bias(global.what.module) else {
-            counters.errno.store(ENOENT, Relaxed);
+            counters.errno.store(ENOENT.unsigned_abs().into(), Relaxed);
             continue;
         };
         if global.done.swap(true, Relaxed) {
@@ -173,7 +172,7 @@ pub(super) fn move_globals(local: &Local, placing: &Placing) {
                 nodes.bind(first, bytes, true).inspect(|()| near::make_tables(first, bytes))
             }
             None if placing.is_own(global.what.tier.into()) => Ok(()),
-            None => Err(EOPNOTSUPP as i32),
+            None => Err(EOPNOTSUPP),
         };
         match moved {
             Ok(()) => counters.bytes_moved.store(global.what.bytes, Relaxed),

@@ -18,7 +18,7 @@
 //! mapped, and is given back through the mapping.
 
 use super::near;
-use crate::sys::{self, Fd};
+use crate::sys::{self, EFBIG, EINVAL, ENOMEM, EOPNOTSUPP, Fd};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::cell::UnsafeCell;
@@ -35,10 +35,6 @@ const MPOL_BIND: usize = 2;
 const MPOL_INTERLEAVE: usize = 3;
 const MPOL_PREFERRED_MANY: usize = 5;
 const MPOL_WEIGHTED_INTERLEAVE: usize = 6;
-const EINVAL: i32 = 22;
-const EFBIG: i32 = 27;
-const ENOMEM: u32 = 12;
-const EOPNOTSUPP: i32 = 95;
 
 /// Nodes as the kernel takes them.
 pub(super) type NodeMask = [u64; 16];
@@ -165,7 +161,7 @@ impl Pages for TierPages {
                     unsafe { sys::advise(address as *mut u8, bytes, sys::MADV_DODUMP) };
                     near::make_tables(address, bytes);
                 })
-                .ok_or(ENOMEM as i32),
+                .ok_or(ENOMEM),
             Source::File(file) => file.commit(address, bytes),
             Source::None(error) => Err(*error),
         };

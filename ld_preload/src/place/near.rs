@@ -16,10 +16,10 @@ use super::load::Placing;
 use super::memory::{self, NodeMask};
 use crate::{maps, sys};
 use core::sync::atomic::{AtomicBool, Ordering};
+use tierscope_arena::PAGE;
 
 /// What one page table of the lowest level covers, in bytes, on every processor we know with pages of 4 KiB.
 const TABLE: usize = 2 << 20;
-const PAGE: usize = 4096;
 
 /// Whether what no rule placed comes from chosen nodes.
 static FAR: AtomicBool = AtomicBool::new(false);

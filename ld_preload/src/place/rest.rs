@@ -33,7 +33,7 @@ fn mark_slowly(placing: &Placing) {
         let marked = unsafe { sys::advise(region.start as *mut u8, region.len(), sys::MADV_COLD) };
         if !marked && let Some(counters) = placing.statistics.tier(tier) {
             // Kernels before 5.4 do not know it.
-            counters.fail(22);
+            counters.fail(sys::EINVAL.unsigned_abs());
         }
     }
 }

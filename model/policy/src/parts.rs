@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use tierscope_tiers::bytes_of;
+use tierscope_tiers::{bytes_of, exact_bytes};
 
 /// The most bytes of a name.
 const MAX_NAME_BYTES: usize = 4096;
@@ -150,18 +150,11 @@ impl Default for Sizes {
 impl fmt::Display for Sizes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.high {
-            Some(high) if self.low == 0 => write!(f, "< {}", exact(high)),
-            Some(high) => write!(f, "{}..{}", exact(self.low), exact(high)),
-            None => write!(f, ">= {}", exact(self.low)),
+            Some(high) if self.low == 0 => write!(f, "< {}", exact_bytes(high)),
+            Some(high) => write!(f, "{}..{}", exact_bytes(self.low), exact_bytes(high)),
+            None => write!(f, ">= {}", exact_bytes(self.low)),
         }
     }
-}
-
-/// Bytes to the byte, in the largest unit that divides them.
-pub(crate) fn exact(bytes: u64) -> String {
-    let units = [(1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
-    let unit = units.into_iter().find(|(scale, _)| bytes >= *scale && bytes.is_multiple_of(*scale));
-    unit.map_or_else(|| format!("{bytes} B"), |(scale, name)| format!("{} {name}", bytes / scale))
 }
 
 #[cfg(test)]

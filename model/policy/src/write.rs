@@ -5,11 +5,10 @@
 
 use std::fmt::Write as _;
 
-use tierscope_tiers::{Backend, human_bytes};
+use tierscope_tiers::{Backend, exact_bytes, human_bytes};
 use toml_edit::{Key, Value};
 
 use crate::SCHEMA;
-use crate::parts::exact;
 use crate::policy::{By, Origin, Policy, Program, Rule, Tier};
 
 const HEADER: &str = "\
@@ -64,7 +63,7 @@ fn bytes(out: &mut String, key: &str, value: Option<u64>) {
     let Some(bytes) = value else { return };
     let value = match i64::try_from(bytes) {
         Ok(number) if !bytes.is_multiple_of(KIB) || bytes == 0 => number.into(),
-        _ => exact(bytes).into(),
+        _ => exact_bytes(bytes).into(),
     };
     pair(out, key, value);
 }

@@ -27,7 +27,7 @@ mod write;
 pub use error::TiersError;
 pub use presets::{names, preset, text};
 pub use quantity::Quantity;
-pub use size::{bytes_of, human_bytes};
+pub use size::{bytes_of, exact_bytes, human_bytes};
 pub use tier::{Amplification, Backend, Figure, Origin, Tier, Tiers, is_name};
 
 /// What a tier file says in its first line.

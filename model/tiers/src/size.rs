@@ -52,7 +52,7 @@ pub fn human_bytes(bytes: u64) -> String {
 }
 
 /// Bytes exactly, in the largest unit that divides them: `128 GiB`, `4097 B`.
-pub(crate) fn exact_bytes(bytes: u64) -> String {
+pub fn exact_bytes(bytes: u64) -> String {
     let units = [(1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
     let unit = units.into_iter().find(|(scale, _)| bytes >= *scale && bytes.is_multiple_of(*scale));
     unit.map_or_else(|| format!("{bytes} B"), |(scale, name)| format!("{} {name}", bytes / scale))
