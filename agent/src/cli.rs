@@ -127,9 +127,9 @@ pub struct ReportArguments {
     /// Show so many objects.
     #[arg(short = 'n', long, value_name = "N")]
     pub top: Option<usize>,
-    /// Sort by this.
-    #[arg(short, long, value_name = "KEY", value_parser = sort_keys(), default_value = SortKey::default().as_str())]
-    pub sort: SortKey,
+    /// Sort by this [default: share; criticality where time was simulated].
+    #[arg(short, long, value_name = "KEY", value_parser = sort_keys())]
+    pub sort: Option<SortKey>,
     /// Write the report as one self-contained page to a file.
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,

@@ -21,7 +21,8 @@ pub(crate) fn run(arguments: &ReportArguments) -> Result<u8, Failure> {
     let mut remarks = Vec::new();
     let profile = open_named(&arguments.profile, &arguments.debug_dir, &mut remarks)?;
     let tables = profile.tables();
-    let mut summary = summarise(profile.meta(), &tables, arguments.sort);
+    let sort = arguments.sort.unwrap_or_else(|| SortKey::natural(profile.meta()));
+    let mut summary = summarise(profile.meta(), &tables, sort);
     let mut warnings = profile.warnings();
     warnings.extend(remarks);
     if arguments.json
@@ -48,7 +49,7 @@ pub(crate) fn run(arguments: &ReportArguments) -> Result<u8, Failure> {
         return Ok(0);
     }
     let stacks = if arguments.verbose { top } else { STACKS.min(top) };
-    let text = table(&report, top, stacks, arguments.sort) + &next(&arguments.profile, &summary);
+    let text = table(&report, top, stacks, sort) + &next(&arguments.profile, &summary);
     print(text.as_bytes())?;
     Ok(0)
 }

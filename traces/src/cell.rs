@@ -12,7 +12,7 @@ use polars::prelude::{
     NewChunkedArray, Series, StringChunked, UInt32Chunked, UInt64Chunked,
 };
 
-use crate::words::{Access, AddressQuality, Attribution, Level, ObjectKind, Tlb, Word};
+use crate::words::{Access, AddressQuality, Attribution, Level, ObjectKind, PlacementKind, Tlb, Word};
 
 /// A type that a field of a row may have.
 pub(crate) trait Cell: Sized + Clone {
@@ -206,4 +206,4 @@ macro_rules! stored_as_words {
     )* };
 }
 
-stored_as_words!(ObjectKind, Access, AddressQuality, Attribution, Level, Tlb);
+stored_as_words!(ObjectKind, Access, AddressQuality, Attribution, Level, Tlb, PlacementKind);

@@ -24,7 +24,7 @@
 //! of the Parquet library, so that recorders do not depend on it.
 //!
 //! All times are nanoseconds of `CLOCK_MONOTONIC`; [`Clock::monotonic_start_ns`] and [`Meta::created`] are the same
-//! instant on both clocks.
+//! instant on both clocks. In a simulated profile they are nanoseconds of the modelled machine since the program's start.
 
 mod calendar;
 mod cell;
@@ -42,12 +42,15 @@ mod write;
 pub use calendar::rfc3339;
 pub use error::TracesError;
 pub use meta::{
-    Allocator, Cache, Clock, Exit, Host, Losses, Meta, Program, SCHEMA, SCHEMA_MAJOR, Sampler, SamplerKind, Totals,
+    Allocator, Cache, Clock, Exit, Host, Losses, Meta, Program, SCHEMA, SCHEMA_MAJOR, Sampler, SamplerKind,
+    SimulatedTiers, Simulation, Totals,
 };
 #[cfg(fuzzing)]
 pub use read::rows_of_part;
 pub use read::{Profile, Tables};
 pub use row::{Row, Table};
-pub use rows::{AllocationRow, CounterRow, MarkRow, ModuleRow, ObjectRow, SampleRow, SiteRow, SymbolRow};
-pub use words::{Access, AddressQuality, Attribution, Level, ObjectKind, Tlb};
+pub use rows::{
+    AllocationRow, CountRow, CounterRow, MarkRow, ModuleRow, ObjectRow, PlacementRow, SampleRow, SiteRow, SymbolRow,
+};
+pub use words::{Access, AddressQuality, Attribution, Level, ObjectKind, PlacementKind, Tlb};
 pub use write::{Buffer, FLUSH_ROWS, FULL_ROWS, ProfileWriter};

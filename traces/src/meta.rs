@@ -42,6 +42,8 @@ pub struct Meta {
     pub losses: Losses,
     /// Rows written; set by the writer.
     pub totals: Totals,
+    /// What was modelled; null for what was recorded.
+    pub simulation: Option<Simulation>,
     /// The options of the recording as they were understood, for people.
     pub options: serde_json::Map<String, serde_json::Value>,
 }
@@ -231,6 +233,8 @@ pub struct Totals {
     pub samples: u64,
     pub counters: u64,
     pub marks: u64,
+    pub counts: u64,
+    pub placements: u64,
     pub symbols: u64,
 }
 
@@ -250,9 +254,45 @@ impl Totals {
             crate::Table::Samples => &mut self.samples,
             crate::Table::Counters => &mut self.counters,
             crate::Table::Marks => &mut self.marks,
+            crate::Table::Counts => &mut self.counts,
+            crate::Table::Placements => &mut self.placements,
             crate::Table::Symbols => &mut self.symbols,
         }
     }
+}
+
+/// What a simulated profile is of. Its times are those of the modelled machine with everything in fast memory.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Simulation {
+    /// What executed the program: "qemu-x86_64 7.2.22".
+    pub emulator: String,
+    /// Instructions of the program that were executed.
+    pub instructions: u64,
+    /// Those of them whose time was modelled; the others only went through the caches, or through nothing.
+    pub timed_instructions: u64,
+    /// Cycles with everything in fast memory; null where only caches were modelled.
+    pub cycles_all_fast: Option<f64>,
+    /// Cycles in a nanosecond.
+    pub ghz: f64,
+    /// The tiers of each of the comparisons that were asked for.
+    pub tiers: Vec<SimulatedTiers>,
+    /// Caches, TLBs and core of the modelled machine, as the simulator describes them.
+    pub machine: serde_json::Value,
+    /// What was not exact, one sentence each.
+    pub approximations: Vec<String>,
+}
+
+/// A fast and a slow tier that were compared.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SimulatedTiers {
+    /// What placements call the pair.
+    pub name: String,
+    /// The fast tier as it was modelled.
+    pub fast: serde_json::Value,
+    /// The slow tier as it was modelled.
+    pub slow: serde_json::Value,
 }
 
 /// Whether these bytes are a `meta.json` of ours, whatever its version.

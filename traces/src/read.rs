@@ -18,7 +18,9 @@ use crate::error::TracesError;
 use crate::meta::{self, Meta};
 use crate::part;
 use crate::row::{Row, Table};
-use crate::rows::{AllocationRow, CounterRow, MarkRow, ModuleRow, ObjectRow, SampleRow, SiteRow, SymbolRow};
+use crate::rows::{
+    AllocationRow, CountRow, CounterRow, MarkRow, ModuleRow, ObjectRow, PlacementRow, SampleRow, SiteRow, SymbolRow,
+};
 
 /// A profile that was opened.
 #[derive(Debug)]
@@ -41,6 +43,8 @@ pub struct Tables {
     pub samples: Vec<SampleRow>,
     pub counters: Vec<CounterRow>,
     pub marks: Vec<MarkRow>,
+    pub counts: Vec<CountRow>,
+    pub placements: Vec<PlacementRow>,
     pub symbols: Vec<SymbolRow>,
 }
 
@@ -120,6 +124,8 @@ impl Profile {
             samples: self.rows(),
             counters: self.rows(),
             marks: self.rows(),
+            counts: self.rows(),
+            placements: self.rows(),
             symbols: self.rows(),
         }
     }

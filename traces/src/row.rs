@@ -24,13 +24,17 @@ pub enum Table {
     Counters,
     /// Announced phases, [`MarkRow`](crate::MarkRow).
     Marks,
+    /// Exact counts of a simulation, [`CountRow`](crate::CountRow).
+    Counts,
+    /// Placements that a simulation timed, [`PlacementRow`](crate::PlacementRow).
+    Placements,
     /// Functions and lines of code addresses, [`SymbolRow`](crate::SymbolRow).
     Symbols,
 }
 
 impl Table {
     /// All of them, in writing order.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Modules,
         Self::Sites,
         Self::Objects,
@@ -38,6 +42,8 @@ impl Table {
         Self::Samples,
         Self::Counters,
         Self::Marks,
+        Self::Counts,
+        Self::Placements,
         Self::Symbols,
     ];
 
@@ -52,6 +58,8 @@ impl Table {
             Self::Samples => "samples.parquet",
             Self::Counters => "counters.parquet",
             Self::Marks => "marks.parquet",
+            Self::Counts => "counts.parquet",
+            Self::Placements => "placements.parquet",
             Self::Symbols => "symbols.parquet",
         }
     }

@@ -3,12 +3,14 @@
 //! A field that is an `Option` is a nullable column, and null when the column is missing. Where a field shows a default,
 //! that is what a missing column reads as. Every other column must be there.
 //!
+//! Only simulated profiles have rows in `counts` and `placements`.
+//!
 //! **Written again.** A module is written again when it is unloaded, an object when it has grown, an allocation once
 //! it is freed. [`crate::Profile::tables`] keeps the last row of a module and of an object, and for an allocation the
 //! one that has `freed_ns`; whoever reads the Parquet tables with other tools must do the same.
 
 use crate::row::row;
-use crate::words::{Access, AddressQuality, Attribution, Level, ObjectKind, Tlb};
+use crate::words::{Access, AddressQuality, Attribution, Level, ObjectKind, PlacementKind, Tlb};
 
 row! {
     /// An executable, a library, or another mapping of code. Key: `module`.
@@ -165,6 +167,60 @@ row! {
         tid: u32 = 0,
         /// Name of the phase that begins.
         name: String,
+    }
+}
+
+row! {
+    /// What a simulation counted of one object: every access, none sampled. Key: `object`.
+    CountRow in Counts {
+        /// The object; null for the accesses that are in none.
+        object: Option<u32>,
+        /// Reads.
+        loads: u64,
+        /// Writes.
+        stores: u64,
+        /// Accesses that missed the first-level data cache.
+        l1_misses: u64,
+        /// Those of them that missed the second level.
+        l2_misses: u64,
+        /// Reads that missed the last level.
+        llc_load_misses: u64,
+        /// Writes that missed the last level.
+        llc_store_misses: u64,
+        /// Accesses whose translation was in no TLB, so that page tables were walked.
+        tlb_walks: u64,
+        /// Bytes that memory was read for it, prefetches included.
+        bytes_read: u64,
+        /// Bytes that were written back to memory.
+        bytes_written: u64,
+        /// Cycles in which the oldest instruction waited for a load of it, everything in fast memory; null where time was
+        /// not modelled.
+        stall_cycles: Option<u64>,
+    }
+}
+
+row! {
+    /// One placement that a simulation timed. Key: `placement`.
+    PlacementRow in Placements {
+        /// Number of the placement in this profile.
+        placement: u32,
+        /// What kind of placement.
+        kind: PlacementKind,
+        /// Name of the pair of tiers, as in `meta.json`.
+        tiers: String = String::new(),
+        /// Name of a placement that was given.
+        name: String = String::new(),
+        /// The object that is alone in slow memory; null for placements of all.
+        object: Option<u32>,
+        /// Cycles of the run.
+        cycles: f64,
+        /// Cycles by which that exceeds the same run with everything in fast memory; not the difference of two estimates
+        /// where windows were timed, but the estimate of the difference.
+        extra_cycles: f64,
+        /// Half the width of the 95 % interval of `extra_cycles`: 0 where every instruction was timed.
+        extra_cycles_error: f64 = 0.0,
+        /// Whether it is what the model says, or a bound: the placement was not followed to the end.
+        is_bound: bool = false,
     }
 }
 

@@ -122,6 +122,23 @@ words! {
         Unknown = "unknown",
     }
 }
+words! {
+    /// What a placement that was simulated is.
+    PlacementKind else Unknown {
+        /// Everything in fast memory.
+        AllFast = "all-fast",
+        /// Everything in slow memory.
+        AllSlow = "all-slow",
+        /// One object in slow memory, everything else in fast.
+        Alone = "alone",
+        /// One that was asked for: a policy, or a set that a search tried.
+        Given = "given",
+        /// Fast memory as a cache of slow memory, that the hardware manages.
+        MemoryMode = "memory-mode",
+        /// A word this version does not know.
+        Unknown = "unknown",
+    }
+}
 
 impl Level {
     /// Whether the last-level cache of the own socket did not have it.

@@ -20,7 +20,9 @@ use crate::error::TracesError;
 use crate::meta::{self, Meta, SCHEMA};
 use crate::part;
 use crate::row::{Row, Table};
-use crate::rows::{AllocationRow, CounterRow, MarkRow, ModuleRow, ObjectRow, SampleRow, SiteRow, SymbolRow};
+use crate::rows::{
+    AllocationRow, CountRow, CounterRow, MarkRow, ModuleRow, ObjectRow, PlacementRow, SampleRow, SiteRow, SymbolRow,
+};
 
 /// Rows of one table after which [`ProfileWriter::needs_flush`] says so: a part of some megabytes.
 pub const FLUSH_ROWS: usize = 1 << 17;
@@ -173,6 +175,10 @@ writer! {
     counters Counters CounterRow;
     /// Announced phases.
     marks Marks MarkRow;
+    /// Exact counts of objects.
+    counts Counts CountRow;
+    /// Placements that were timed.
+    placements Placements PlacementRow;
     /// Functions and lines.
     symbols Symbols SymbolRow;
 }

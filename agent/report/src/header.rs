@@ -1,6 +1,6 @@
 //! The lines above the table: what was recorded, how, and how far it can be trusted. The HTML page shows the same ones.
 
-use tierscope_traces::{Exit, Losses, SamplerKind};
+use tierscope_traces::{Exit, Losses, SamplerKind, Simulation};
 
 use crate::Report;
 use crate::text::printable;
@@ -8,14 +8,35 @@ use crate::units::{bytes, count, duration, percent, thousands};
 
 /// Label and text of each line.
 pub(crate) fn lines(report: &Report<'_>) -> Vec<(&'static str, String)> {
-    vec![
-        ("program", program(report)),
-        ("sampler", sampler(report)),
+    let simulated = report.meta.simulation.as_ref().map(|modelled| ("simulated", simulated(report, modelled)));
+    let mut lines = vec![("program", program(report)), ("sampler", sampler(report))];
+    lines.extend(simulated);
+    lines.extend([
         ("sampled", sampled(report)),
         ("attributed", attributed(report)),
         ("memory", memory(report)),
         ("lost", lost(&report.meta.losses)),
-    ]
+    ]);
+    lines
+}
+
+/// Instructions, cycles, and what the whole placement costs.
+fn simulated(report: &Report<'_>, modelled: &Simulation) -> String {
+    let mut text = format!("{} instructions by {}", count(modelled.instructions as f64), printable(&modelled.emulator));
+    if modelled.timed_instructions < modelled.instructions {
+        text += &format!(", {} of them timed", count(modelled.timed_instructions as f64));
+    }
+    let Some(run) = &report.summary.simulation else { return text };
+    if let Some(cycles) = run.cycles_all_fast {
+        text += &format!("; {} cycles all in fast memory", count(cycles));
+    }
+    if let (Some(slowdown), Some(interval)) = (run.slowdown, run.slowdown_interval) {
+        let half = (interval.high - interval.low) / 2.0 * 100.0;
+        let placement = printable(&run.placement);
+        let tiers = printable(&run.tiers);
+        text += &format!(", {:+.1} ± {half:.1} % {placement} with {tiers}", slowdown * 100.0);
+    }
+    text
 }
 
 /// What a reader must know before believing any number; whole sentences, most important first.
@@ -46,7 +67,8 @@ pub(crate) fn warnings(report: &Report<'_>) -> Vec<String> {
     if !shim.is_empty() && shim != "loaded" {
         warnings.push(format!("Heap objects are not told apart, because the shim is not loaded: {}.", printable(shim)));
     }
-    warnings.extend(report.warnings.iter().map(|warning| {
+    let approximations = report.meta.simulation.iter().flat_map(|simulation| &simulation.approximations);
+    warnings.extend(approximations.chain(report.warnings).map(|warning| {
         let warning = printable(warning);
         if warning.ends_with('.') { warning } else { warning + "." }
     }));

@@ -6,7 +6,7 @@
 
 use serde_json::{Value, json};
 use tierscope_model::interval::Interval;
-use tierscope_model::summary::{AccessSite, Frame, ObjectSummary, Unattributed};
+use tierscope_model::summary::{AccessSite, Counted, Frame, ObjectSummary, Unattributed};
 use tierscope_traces::SamplerKind;
 
 use crate::Report;
@@ -27,6 +27,7 @@ pub fn to_json(report: &Report<'_>) -> Value {
 
 pub(crate) fn profile(report: &Report<'_>) -> Value {
     let (meta, summary) = (report.meta, report.summary);
+    let simulation = summary.simulation.as_ref();
     let known = summary.samples > 0.0;
     let shares = &summary.attribution;
     json!({
@@ -67,11 +68,21 @@ pub(crate) fn profile(report: &Report<'_>) -> Value {
             "name": phase.name,
             "samples": whole(phase.samples),
         })).collect::<Vec<_>>(),
+        "instructions": simulation.map(|run| run.instructions),
+        "cycles": simulation.and_then(|run| run.cycles),
+        "cycles_all_fast": simulation.and_then(|run| run.cycles_all_fast),
+        "slowdown": simulation.and_then(|run| run.slowdown),
+        "slowdown_interval": simulation.and_then(|run| run.slowdown_interval).map(interval),
+        "simulated_tiers": simulation.map(|run| &run.tiers),
+        "simulated_placement": simulation.map(|run| &run.placement),
+        "outside_objects": simulation.map(|run| counted(&run.outside)),
+        "approximations": meta.simulation.as_ref().map(|simulation| &simulation.approximations),
         "knows_levels": meta.sampler.kind != SamplerKind::Unknown && meta.sampler.kind.knows_levels(),
     })
 }
 
 fn object(object: &ObjectSummary) -> Value {
+    let of = |value: fn(&Counted) -> u64| object.counted.as_ref().map(value);
     json!({
         "id": object.id,
         "rank": object.rank,
@@ -90,14 +101,36 @@ fn object(object: &ObjectSummary) -> Value {
         "loads": whole(object.loads),
         "stores": whole(object.stores),
         "llc_misses": object.llc_misses.map(whole),
-        "criticality": object.criticality,
-        "criticality_interval": object.criticality_interval.map(interval),
+        "criticality": object.criticality.map(|criticality| criticality.point),
+        "criticality_interval": object.criticality.map(|criticality| interval(criticality.interval)),
+        "criticality_is_estimate": object.criticality.map(|criticality| criticality.is_estimate),
+        "accesses": of(Counted::accesses),
+        "l1_misses": of(|counted| counted.l1_misses),
+        "l2_misses": of(|counted| counted.l2_misses),
+        "tlb_misses": of(|counted| counted.tlb_misses),
+        "bytes_read": of(|counted| counted.bytes_read),
+        "bytes_written": of(|counted| counted.bytes_written),
+        "stall_cycles": object.counted.and_then(|counted| counted.stall_cycles),
         "approximate": object.approximate,
         "neighbour": object.neighbour,
         "first_seen_ns": object.first_seen_ns,
         "last_seen_ns": object.last_seen_ns,
         "phases": object.phases,
         "accessed_by": object.access_sites.iter().map(|site| access(site, object.samples)).collect::<Vec<_>>(),
+    })
+}
+
+fn counted(counted: &Counted) -> Value {
+    json!({
+        "loads": counted.loads,
+        "stores": counted.stores,
+        "l1_misses": counted.l1_misses,
+        "l2_misses": counted.l2_misses,
+        "llc_misses": counted.llc_misses,
+        "tlb_misses": counted.tlb_misses,
+        "bytes_read": counted.bytes_read,
+        "bytes_written": counted.bytes_written,
+        "stall_cycles": counted.stall_cycles,
     })
 }
 

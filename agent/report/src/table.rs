@@ -4,7 +4,7 @@
 //! that is enough for a function and a line; wider terminals get, in this order, the kind of the object and the function
 //! that accesses it most. Names are cut, numbers never.
 
-use tierscope_model::summary::{ObjectSummary, Unattributed};
+use tierscope_model::summary::{Criticality, ObjectSummary, SortKey, Unattributed};
 use tierscope_traces::ObjectKind;
 
 use crate::text::{fit, left, right, wrap};
@@ -75,10 +75,14 @@ struct Layout {
     kind: usize,
     name: usize,
     access: usize,
+    /// Of a simulation: what objects cost alone, and their misses.
+    simulated: bool,
+    timed: bool,
 }
 
 const SHARE: usize = 14;
 const READS: usize = 7;
+const MISSES: usize = 7;
 const BYTES: usize = 8;
 const BLOCKS: usize = 8;
 const GAP: &str = "  ";
@@ -87,16 +91,23 @@ impl Layout {
     fn new(columns: usize, report: &Report<'_>) -> Self {
         let rank = report.summary.objects.len().to_string().len().max(2);
         let kind = if columns >= KIND_FROM { 6 } else { 0 };
-        let numbers = [rank, SHARE, READS, BYTES, BLOCKS, kind].into_iter().filter(|&w| w > 0).map(|w| w + GAP.len());
+        let simulation = report.summary.simulation.as_ref();
+        let (simulated, timed) = (simulation.is_some(), simulation.is_some_and(|run| run.slowdown.is_some()));
+        let misses = if simulated { MISSES } else { 0 };
+        let numbers = [rank, SHARE, misses, READS, BYTES, BLOCKS, kind];
+        let numbers = numbers.into_iter().filter(|&w| w > 0).map(|w| w + GAP.len());
         let rest = columns.saturating_sub(numbers.sum());
         let access = if columns >= ACCESS_FROM { rest * 2 / 5 } else { 0 };
         let name = rest - access - if access > 0 { GAP.len() } else { 0 };
-        Self { rank, kind, name, access }
+        Self { rank, kind, name, access, simulated, timed }
     }
 
-    fn row(&self, cells: [&str; 8]) -> String {
-        let [rank, share, reads, bytes, blocks, kind, name, access] = cells;
+    fn row(&self, cells: [&str; 9]) -> String {
+        let [rank, share, misses, reads, bytes, blocks, kind, name, access] = cells;
         let mut columns = vec![right(rank, self.rank), right(share, SHARE)];
+        if self.simulated {
+            columns.push(right(misses, MISSES));
+        }
         columns.extend([right(reads, READS), right(bytes, BYTES), right(blocks, BLOCKS)]);
         if self.kind > 0 {
             columns.push(left(kind, self.kind));
@@ -111,16 +122,22 @@ impl Layout {
 
 fn table(out: &mut String, report: &Report<'_>, options: &RenderOptions, layout: &Layout, paint: Paint) {
     let summary = report.summary;
-    let title = layout.row(["#", "share (95 %)", "ld/st %", "max live", "blocks", "kind", "object", "accessed by"]);
+    let first = if layout.timed { "alone slow" } else { "share (95 %)" };
+    let title = layout.row(["#", first, "misses", "ld/st %", "max live", "blocks", "kind", "object", "accessed by"]);
     line(out, &paint.bold(title.trim_end()));
     let no_samples = summary.samples == 0.0;
     let shown = summary.objects.iter().take(options.top);
     for object in shown {
-        let share = if no_samples { "-".to_owned() } else { share(object.share, object.share_interval) };
+        let share = match object.criticality {
+            _ if layout.timed => object.criticality.map_or_else(|| "?".to_owned(), criticality),
+            _ if no_samples => "-".to_owned(),
+            _ => share(object.share, object.share_interval),
+        };
         let name = names::object(object, layout.name);
         let row = layout.row([
             &object.rank.to_string(),
             &share,
+            &object.llc_misses.map_or_else(|| "-".to_owned(), count),
             &reads(object),
             &bytes(object.live_bytes_max),
             &blocks(object),
@@ -132,16 +149,32 @@ fn table(out: &mut String, report: &Report<'_>, options: &RenderOptions, layout:
     }
     let hidden = summary.objects.get(options.top..).unwrap_or_default();
     if !hidden.is_empty() {
-        let rest: f64 = hidden.iter().map(|object| object.share).sum();
-        let largest = hidden.iter().map(|object| object.share).fold(0.0, f64::max);
+        // Slowdowns do not add up, so only the largest says something.
+        let of = |object: &ObjectSummary| match object.criticality {
+            Some(criticality) if layout.timed => criticality.point,
+            _ if layout.timed => 0.0,
+            _ => object.share,
+        };
+        let rest = if layout.timed { String::new() } else { plain_share(hidden.iter().map(of).sum()) };
+        let largest = hidden.iter().map(of).fold(0.0, f64::max);
         let name = format!("{} more, at most {:.1} % each", thousands(hidden.len() as u64), largest * 100.0);
-        line(out, &paint.dim(&layout.row(["", &plain_share(rest), "", "", "", "", &name, ""])));
+        line(out, &paint.dim(&layout.row(["", &rest, "", "", "", "", "", &name, ""])));
     }
-    for row in &summary.unattributed {
+    if let Some(run) = &summary.simulation {
+        let outside = &run.outside;
+        let misses = count(outside.llc_misses as f64);
+        let reads = parts(outside.loads as f64, outside.stores as f64);
+        if outside.accesses() > 0 {
+            line(out, &paint.dim(&layout.row(["-", "-", &misses, &reads, "-", "-", "-", "outside all objects", ""])));
+        }
+    }
+    for row in summary.unattributed.iter().filter(|_| !layout.timed) {
         line(out, &paint.dim(&unattributed(row, layout)));
     }
-    if options.sort != tierscope_model::summary::SortKey::Share {
-        line(out, &paint.dim(&format!("ordered by {}; # is the place by share", options.sort.as_str())));
+    let by = if layout.timed { SortKey::Criticality } else { SortKey::Share };
+    if options.sort != by {
+        let (order, rank) = (options.sort.as_str(), by.as_str());
+        line(out, &paint.dim(&format!("ordered by {order}; # is the place by {rank}")));
     }
 }
 
@@ -149,7 +182,8 @@ fn unattributed(row: &Unattributed, layout: &Layout) -> String {
     let name = format!("no object: {}", row.reason.describe());
     // The name has the columns of the numbers it has not, since the reason is a sentence.
     let mut cells = vec![right("-", layout.rank), right(&share(row.share, row.share_interval), SHARE)];
-    let room = READS + BYTES + BLOCKS + 2 * GAP.len() + GAP.len() + layout.name;
+    let misses = if layout.simulated { MISSES + GAP.len() } else { 0 };
+    let room = misses + READS + BYTES + BLOCKS + 2 * GAP.len() + GAP.len() + layout.name;
     let kind = if layout.kind > 0 { layout.kind + GAP.len() } else { 0 };
     cells.push(fit(&name, room + kind));
     cells.join(GAP)
@@ -161,16 +195,28 @@ fn share(share: f64, interval: tierscope_model::interval::Interval) -> String {
     format!("{:.1} ± {:>4.1} %", share * 100.0, half * 100.0)
 }
 
+/// `+41.2 ± 1.9 %`: how much longer the run takes. `~` where singles were added up or one was not followed to the end.
+fn criticality(criticality: Criticality) -> String {
+    let half = (criticality.interval.high - criticality.interval.low) / 2.0;
+    let sign = if criticality.is_estimate { "~" } else { "" };
+    format!("{sign}{:+.1} ± {:>3.1} %", criticality.point * 100.0, half * 100.0)
+}
+
 fn plain_share(share: f64) -> String {
     format!("{:.1}        %", share * 100.0)
 }
 
 fn reads(object: &ObjectSummary) -> String {
-    let all = object.loads + object.stores;
+    parts(object.loads, object.stores)
+}
+
+/// `80/20`: percent of loads and of stores.
+fn parts(loads: f64, stores: f64) -> String {
+    let all = loads + stores;
     if all == 0.0 {
         return "-".to_owned();
     }
-    let loads = (object.loads / all * 100.0).round();
+    let loads = (loads / all * 100.0).round();
     format!("{loads:.0}/{:.0}", 100.0 - loads)
 }
 

@@ -4,7 +4,7 @@
 mod fixture;
 mod schema;
 
-use fixture::{hostile, meta, report, summary, tables};
+use fixture::{hostile, meta, report, simulated, summary, tables};
 use schema::{check, described};
 use serde_json::{Value, json};
 use tierscope_report::to_json;
@@ -29,6 +29,8 @@ fn every_profile_gives_a_report_by_the_contract() {
     conforms(&meta(), &tables());
     let (hostile_meta, hostile_tables) = hostile();
     conforms(&hostile_meta, &hostile_tables);
+    let (simulated_meta, simulated_tables) = simulated();
+    conforms(&simulated_meta, &simulated_tables);
     conforms(&Meta::default(), &Tables::default());
     conforms(&meta(), &Tables { samples: Vec::new(), ..tables() });
     conforms(&meta(), &Tables { samples: tables().samples, ..Tables::default() });
@@ -52,6 +54,19 @@ fn what_is_not_known_is_null() {
     let mut simulated = meta();
     simulated.sampler.kind = SamplerKind::Sim;
     assert_eq!(conforms(&simulated, &tables())["objects"][0]["llc_misses"], json!(0));
+}
+
+#[test]
+fn a_simulated_profile_has_what_was_counted_and_timed() {
+    let (meta, tables) = simulated();
+    let json = conforms(&meta, &tables);
+    assert_eq!(json["profile"]["instructions"], json!(1_200_000_000));
+    assert_eq!((&json["profile"]["slowdown"], &json["profile"]["cycles"]), (&json!(0.875), &json!(1.5e9)));
+    assert_eq!(json["profile"]["outside_objects"]["loads"], json!(10_000_000));
+    let object = &json["objects"][0];
+    assert_eq!(object["accesses"], json!(object["loads"].as_u64().unwrap() + object["stores"].as_u64().unwrap()));
+    assert!(object["criticality"].as_f64() > json["objects"][1]["criticality"].as_f64());
+    assert!(object["criticality_interval"][0].as_f64() < object["criticality"].as_f64());
 }
 
 #[test]

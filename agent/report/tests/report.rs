@@ -4,7 +4,7 @@ mod fixture;
 
 use std::path::Path;
 
-use fixture::{hostile, meta, report, summary, tables};
+use fixture::{hostile, meta, report, simulated, summary, tables};
 use tierscope_model::summary::{SortKey, summarise};
 use tierscope_report::{RenderOptions, Report, render_html, render_table, to_json};
 use tierscope_traces::{SampleRow, Tables};
@@ -24,6 +24,16 @@ fn at_80_columns() {
 fn at_120_columns() {
     let (meta, tables) = (meta(), tables());
     insta::assert_snapshot!(render_table(&report(&meta, &summary(&meta, &tables)), &options(120)));
+}
+
+#[test]
+fn simulated_at_80_and_120_columns() {
+    let (meta, tables) = simulated();
+    let summary = summary(&meta, &tables);
+    for width in [80, 120] {
+        let options = RenderOptions { sort: SortKey::natural(&meta), ..options(width) };
+        insta::assert_snapshot!(format!("simulated_{width}"), render_table(&report(&meta, &summary), &options));
+    }
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod frames;
 mod identity;
 mod live;
 mod merge;
+mod simulated;
 mod sort;
 mod tally;
 
@@ -20,14 +21,17 @@ use tierscope_traces::{Meta, ObjectKind, Tables};
 pub use frames::{Frame, Function, is_plumbing};
 pub(crate) use live::plausible;
 pub use merge::Part;
+pub use simulated::{Counted, Criticality, Simulation};
 pub use sort::SortKey;
 
 use crate::interval::Interval;
+use simulated::Simulated;
 
 /// What a profile says about its objects.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Summary {
-    /// In the order asked for; [`ObjectSummary::rank`] is always the order by share.
+    /// In the order asked for; [`ObjectSummary::rank`] is always by criticality, or by share where none is
+    /// known.
     pub objects: Vec<ObjectSummary>,
     /// The samples of no object, by reason; reasons without samples are left out.
     pub unattributed: Vec<Unattributed>,
@@ -37,6 +41,8 @@ pub struct Summary {
     pub attribution: AttributionShares,
     /// The most bytes that were live at once, of all objects together.
     pub peak_live_bytes: f64,
+    /// What a simulation says of the whole run; `None` where nothing was simulated.
+    pub simulation: Option<Simulation>,
     /// The announced phases in the order they first began; empty without marks.
     pub phases: Vec<Phase>,
 }
@@ -68,16 +74,17 @@ pub struct ObjectSummary {
     pub share: f64,
     /// 95 % interval of the share.
     pub share_interval: Interval,
-    /// Samples that read. An update both reads and writes.
+    /// Samples that read. An update both reads and writes. In a simulation, every read.
     pub loads: f64,
-    /// Samples that wrote.
+    /// Samples that wrote. In a simulation, every write.
     pub stores: f64,
-    /// Samples served from beyond the last-level cache; `None` where the sampler does not know levels.
+    /// Samples served from beyond the last-level cache; `None` where the sampler does not know levels. In a simulation,
+    /// every miss.
     pub llc_misses: Option<f64>,
-    /// Predicted slowdown if this object alone is in slow memory; `None` until a model says.
-    pub criticality: Option<f64>,
-    /// Interval of the criticality.
-    pub criticality_interval: Option<Interval>,
+    /// Slowdown of the run if this object alone is in slow memory; `None` where nothing says.
+    pub criticality: Option<Criticality>,
+    /// What a simulation counted; `None` where nothing was simulated.
+    pub counted: Option<Counted>,
     /// Part of its samples whose address was reconstructed.
     pub approximate: f64,
     /// Part of its samples that only lie near it.
@@ -90,7 +97,7 @@ pub struct ObjectSummary {
     pub phases: Vec<f64>,
     /// The functions that access it most, at most [`TOP_ACCESS_SITES`].
     pub access_sites: Vec<AccessSite>,
-    /// Place in the order by share, from 1.
+    /// Place in the order by criticality where it is known, else by share, from 1.
     pub rank: usize,
 }
 
@@ -219,13 +226,16 @@ pub fn summarise(meta: &Meta, tables: &Tables, sort: SortKey) -> Summary {
     let live = live::measure(tables, &groups, &of_object);
     let mut tally = tally::count(tables, &of_object, groups.len());
     let knows_levels = meta.sampler.kind.knows_levels();
+    let simulated = Simulated::new(meta, tables, &of_object, groups.len());
 
     let mut objects: Vec<ObjectSummary> = groups
         .into_iter()
         .zip(live.groups)
         .zip(std::mem::take(&mut tally.groups))
-        .map(|((group, live), count)| {
+        .enumerate()
+        .map(|(number, ((group, live), count))| {
             let (share, share_interval) = tally.share(&count);
+            let counted = simulated.as_ref().and_then(|simulated| simulated.counted(number));
             let of_samples = |part: f64| if count.samples > 0.0 { part / count.samples } else { 0.0 };
             ObjectSummary {
                 id: group.id,
@@ -240,11 +250,14 @@ pub fn summarise(meta: &Meta, tables: &Tables, sort: SortKey) -> Summary {
                 samples: count.samples,
                 share,
                 share_interval,
-                loads: count.loads,
-                stores: count.stores,
-                llc_misses: knows_levels.then_some(count.llc_misses),
-                criticality: None,
-                criticality_interval: None,
+                loads: counted.map_or(count.loads, |counted| counted.loads as f64),
+                stores: counted.map_or(count.stores, |counted| counted.stores as f64),
+                llc_misses: match counted {
+                    Some(counted) => Some(counted.llc_misses as f64),
+                    None => knows_levels.then_some(count.llc_misses),
+                },
+                criticality: simulated.as_ref().and_then(|simulated| simulated.criticality(number)),
+                counted,
                 approximate: of_samples(count.approximate),
                 neighbour: of_samples(count.neighbour),
                 first_seen_ns: group.first_seen_ns.min(live.first_ns).min(count.first_ns),
@@ -274,6 +287,7 @@ pub fn summarise(meta: &Meta, tables: &Tables, sort: SortKey) -> Summary {
         samples: tally.samples(),
         attribution,
         peak_live_bytes: live.peak,
+        simulation: simulated.map(|simulated| simulated.run),
         phases: tally.phases,
     }
 }

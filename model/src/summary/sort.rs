@@ -4,6 +4,8 @@
 use std::cmp::Ordering;
 use std::str::FromStr;
 
+use tierscope_traces::Meta;
+
 use super::ObjectSummary;
 
 /// What to order objects by: the most first, except for names.
@@ -12,6 +14,8 @@ pub enum SortKey {
     /// Share of samples.
     #[default]
     Share,
+    /// Slowdown of the run if the object alone is in slow memory; without one, share.
+    Criticality,
     /// Most bytes live at once.
     Bytes,
     /// Share per byte.
@@ -28,14 +32,23 @@ pub enum SortKey {
 
 impl SortKey {
     /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::Share, Self::Bytes, Self::Density, Self::Allocations, Self::Loads, Self::Stores, Self::Name];
+    pub const ALL: [Self; 8] = [
+        Self::Share,
+        Self::Criticality,
+        Self::Bytes,
+        Self::Density,
+        Self::Allocations,
+        Self::Loads,
+        Self::Stores,
+        Self::Name,
+    ];
 
     /// The word on the command line.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Share => "share",
+            Self::Criticality => "criticality",
             Self::Bytes => "bytes",
             Self::Density => "density",
             Self::Allocations => "allocations",
@@ -45,6 +58,13 @@ impl SortKey {
         }
     }
 
+    /// What a profile's objects are ordered by where nothing else is asked for.
+    #[must_use]
+    pub fn natural(meta: &Meta) -> Self {
+        let timed = meta.simulation.as_ref().is_some_and(|simulation| simulation.cycles_all_fast.is_some());
+        if timed { Self::Criticality } else { Self::Share }
+    }
+
     /// Orders objects.
     pub fn sort(self, objects: &mut [ObjectSummary]) {
         let most = |value: fn(&ObjectSummary) -> f64| {
@@ -52,6 +72,7 @@ impl SortKey {
         };
         match self {
             Self::Share => objects.sort_by(by_share),
+            Self::Criticality => objects.sort_by(by_criticality),
             Self::Bytes => objects.sort_by(most(|o| o.live_bytes_max)),
             Self::Density => objects.sort_by(most(ObjectSummary::density)),
             Self::Allocations => objects.sort_by(most(|o| o.allocations)),
@@ -80,9 +101,15 @@ fn by_share(a: &ObjectSummary, b: &ObjectSummary) -> Ordering {
         .then_with(|| a.id.cmp(&b.id))
 }
 
-/// Gives every object its place in the order by share.
+/// Where none is known, nothing is claimed: last, by share.
+fn by_criticality(a: &ObjectSummary, b: &ObjectSummary) -> Ordering {
+    let point = |object: &ObjectSummary| object.criticality.map_or(f64::NEG_INFINITY, |criticality| criticality.point);
+    point(b).total_cmp(&point(a)).then_with(|| by_share(a, b))
+}
+
+/// Gives every object its place: by criticality where it is known, else by share.
 pub(super) fn rank(objects: &mut [ObjectSummary]) {
-    objects.sort_by(by_share);
+    objects.sort_by(by_criticality);
     for (place, object) in objects.iter_mut().enumerate() {
         object.rank = place + 1;
     }

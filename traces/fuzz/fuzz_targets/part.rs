@@ -3,7 +3,8 @@
 
 use libfuzzer_sys::fuzz_target;
 use tierscope_traces::{
-    AllocationRow, CounterRow, MarkRow, ModuleRow, ObjectRow, SampleRow, SiteRow, SymbolRow, rows_of_part,
+    AllocationRow, CountRow, CounterRow, MarkRow, ModuleRow, ObjectRow, PlacementRow, SampleRow, SiteRow, SymbolRow,
+    rows_of_part,
 };
 
 fuzz_target!(|content: &[u8]| {
@@ -14,5 +15,7 @@ fuzz_target!(|content: &[u8]| {
     let _ = rows_of_part::<SiteRow>(content.to_vec());
     let _ = rows_of_part::<CounterRow>(content.to_vec());
     let _ = rows_of_part::<MarkRow>(content.to_vec());
+    let _ = rows_of_part::<CountRow>(content.to_vec());
+    let _ = rows_of_part::<PlacementRow>(content.to_vec());
     let _ = rows_of_part::<SymbolRow>(content.to_vec());
 });

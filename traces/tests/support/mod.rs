@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use tierscope_traces::{
-    Access, AddressQuality, AllocationRow, Attribution, CounterRow, Level, MarkRow, Meta, ModuleRow, ObjectKind,
-    ObjectRow, ProfileWriter, SampleRow, SiteRow, SymbolRow, Table, Tlb,
+    Access, AddressQuality, AllocationRow, Attribution, CountRow, CounterRow, Level, MarkRow, Meta, ModuleRow,
+    ObjectKind, ObjectRow, PlacementKind, PlacementRow, ProfileWriter, SampleRow, SiteRow, SymbolRow, Table, Tlb,
 };
 
 pub(crate) fn sample(n: u64) -> SampleRow {
@@ -83,6 +83,30 @@ pub(crate) fn fill(writer: &mut ProfileWriter, samples: u64) {
     }
     writer.counters().push(CounterRow { time_ns: 5, name: "rss_bytes".into(), value: 1e9 });
     writer.marks().push(MarkRow { time_ns: 6, tid: 7, name: "search".into() });
+    writer.counts().push(CountRow {
+        object: Some(0),
+        loads: 9,
+        stores: 8,
+        l1_misses: 7,
+        l2_misses: 6,
+        llc_load_misses: 5,
+        llc_store_misses: 4,
+        tlb_walks: 3,
+        bytes_read: 320,
+        bytes_written: 64,
+        stall_cycles: None,
+    });
+    writer.placements().push(PlacementRow {
+        placement: 0,
+        kind: PlacementKind::Alone,
+        tiers: "optane".into(),
+        name: String::new(),
+        object: Some(0),
+        cycles: 12.0,
+        extra_cycles: 2.0,
+        extra_cycles_error: 0.0,
+        is_bound: false,
+    });
     writer.symbols().push(SymbolRow {
         module: 1,
         offset: 0x1100,
