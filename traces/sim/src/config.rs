@@ -111,6 +111,8 @@ pub struct Config {
     pub tiers: Vec<Tier>,
     /// Pairs of tiers to compare. The fast tier of the first is where everything is in the all-fast lane that gives times.
     pub sets: Vec<TierSet>,
+    /// Whether a pair is also compared with each object alone in the slow tier.
+    pub singles: bool,
     /// Placements to evaluate besides.
     pub placements: Vec<Placement>,
     /// Whether cycles are computed; else only counts.
@@ -141,6 +143,7 @@ impl Default for Config {
             machine: Machine::default(),
             tiers: Vec::new(),
             sets: Vec::new(),
+            singles: true,
             placements: Vec::new(),
             timing: false,
             sampling: None,
