@@ -36,11 +36,19 @@ impl Interner {
         Interner { slots: [const { AtomicU64::new(0) }; SLOTS] }
     }
 
-    /// The id of a stack in `table`; `None` when it is new and finds no room there.
-    pub(crate) fn intern(&self, table: &StackTable<'_>, frames: &[u64], epoch: u32) -> Option<StackId> {
+    /// The id of a stack in `table`; `None` when it is new and finds no room there. `announce` is given each id before any other
+    /// thread can have it.
+    pub(crate) fn intern(
+        &self,
+        table: &StackTable<'_>,
+        frames: &[u64],
+        epoch: u32,
+        announce: impl Fn(StackId),
+    ) -> Option<StackId> {
         let frames = frames.get(..MAX_FRAMES).unwrap_or(frames);
         let hash = hash(frames, epoch);
         let tag = hash >> 32;
+        let append = || table.append(frames, epoch).inspect(|id| announce(*id));
         let mut appended = None;
         for probe in 0..PROBES {
             let slot = &self.slots[(hash as usize).wrapping_add(probe) & (SLOTS - 1)];
@@ -48,7 +56,7 @@ impl Interner {
             if word == 0 {
                 let id = match appended {
                     Some(id) => id,
-                    None => table.append(frames, epoch)?,
+                    None => append()?,
                 };
                 appended = Some(id);
                 match slot.compare_exchange(0, u64::from(id.0) | tag << 32, Ordering::AcqRel, Ordering::Acquire) {
@@ -61,7 +69,7 @@ impl Interner {
                 return Some(id);
             }
         }
-        appended.or_else(|| table.append(frames, epoch))
+        appended.or_else(append)
     }
 
     /// Forgets everything: the table the ids refer to is another one now. (In a forked child.)
@@ -89,22 +97,22 @@ mod tests {
     fn a_stack_has_one_id_and_another_epoch_another() {
         let (used, words, interner) = (AtomicU64::new(0), words(1000), zeroed());
         let table = StackTable::new(&used, &words);
-        let first = interner.intern(&table, &[1, 2, 3], 0).unwrap();
-        assert_eq!(interner.intern(&table, &[1, 2, 3], 0), Some(first));
-        assert_ne!(interner.intern(&table, &[1, 2, 3], 1), Some(first));
-        assert_ne!(interner.intern(&table, &[1, 2], 0), Some(first));
+        let first = interner.intern(&table, &[1, 2, 3], 0, |_| {}).unwrap();
+        assert_eq!(interner.intern(&table, &[1, 2, 3], 0, |_| {}), Some(first));
+        assert_ne!(interner.intern(&table, &[1, 2, 3], 1, |_| {}), Some(first));
+        assert_ne!(interner.intern(&table, &[1, 2], 0, |_| {}), Some(first));
         interner.clear();
-        assert_ne!(interner.intern(&table, &[1, 2, 3], 0), Some(first), "ids of another table");
+        assert_ne!(interner.intern(&table, &[1, 2, 3], 0, |_| {}), Some(first), "ids of another table");
     }
 
     #[test]
     fn a_full_table_still_knows_what_it_holds() {
         let (used, words, interner) = (AtomicU64::new(0), words(12), zeroed());
         let table = StackTable::new(&used, &words);
-        let known = interner.intern(&table, &[1, 2, 3, 4], 0);
+        let known = interner.intern(&table, &[1, 2, 3, 4], 0, |_| {});
         assert!(known.is_some());
-        assert_eq!(interner.intern(&table, &[5; 20], 0), None);
-        assert_eq!(interner.intern(&table, &[1, 2, 3, 4], 0), known);
+        assert_eq!(interner.intern(&table, &[5; 20], 0, |_| {}), None);
+        assert_eq!(interner.intern(&table, &[1, 2, 3, 4], 0, |_| {}), known);
     }
 
     #[test]
@@ -116,7 +124,9 @@ mod tests {
             let threads: Vec<_> = (0..4)
                 .map(|_| {
                     scope.spawn(|| {
-                        (0..stacks).map(|n| interner.intern(&table, &[n, n * 7, 3], 0).unwrap()).collect::<Vec<_>>()
+                        (0..stacks)
+                            .map(|n| interner.intern(&table, &[n, n * 7, 3], 0, |_| {}).unwrap())
+                            .collect::<Vec<_>>()
                     })
                 })
                 .collect();

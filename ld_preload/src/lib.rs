@@ -24,6 +24,9 @@
 //! (`intern`) and writes the event to the thread's ring (`recorder`, `thread`). Whether the block is placed is asked where
 //! the real function would be called.
 //!
+//! Under the simulator (`trace=1`) nobody shares memory with us: every block is told by system calls that do nothing, and that
+//! a tracer sees (`marked`).
+//!
 //! # Non-goals
 //!
 //! Recording what is allocated without passing through a dynamic symbol: an allocator linked statically into the
@@ -45,6 +48,7 @@ mod environment;
 mod hooks;
 mod intern;
 mod maps;
+mod marked;
 mod memo;
 mod modules;
 mod place;

@@ -15,7 +15,7 @@ use crate::intern::Interner;
 use crate::segment::Segment;
 use crate::thread::{self, Own, Thread};
 use crate::tracked::Tracked;
-use crate::{elf, modules, place, sampling, sys, unwind};
+use crate::{elf, marked, modules, place, sampling, sys, unwind};
 use alloc::boxed::Box;
 use alloc::string::String;
 use core::ptr::null_mut;
@@ -77,6 +77,7 @@ impl Session {
             large_bytes: self.large_bytes,
             stacks: self.mode,
             follow: self.follow,
+            trace: self.segment.is_traced(),
         }
     }
 }
@@ -167,7 +168,11 @@ fn try_start(environment: Environment) -> Option<()> {
     let value = environment.get(VARIABLE)?;
     let options = Options::parse(value.to_str().ok()?);
     let pid = sys::process_id();
-    let segment = (!options.socket.is_empty()).then(|| Segment::create(pid, 0, now_ns(), &options)).flatten();
+    let segment = match (options.trace, options.socket) {
+        (true, _) => Segment::create_traced(pid, &options),
+        (false, "") => None,
+        (false, _) => Segment::create(pid, 0, now_ns(), &options),
+    };
     let session = segment.map(|segment| Session {
         segment,
         pid,
@@ -186,7 +191,11 @@ fn try_start(environment: Environment) -> Option<()> {
     let session = session?;
     watch_for_forks()?;
     // Every block, with a mean of one byte: no draw could do better.
-    let threshold = if session.mean_bytes <= 1 { 0 } else { session.large_bytes as usize };
+    let every = session.mean_bytes <= 1 || session.segment.is_traced();
+    let threshold = if every { 0 } else { session.large_bytes as usize };
+    if session.segment.is_traced() {
+        marked::hello();
+    }
     SESSION.store(Box::into_raw(Box::new(session)), Ordering::Release);
     STATE.store(RECORDING, Ordering::Release);
     LARGE_BYTES.store(threshold, Ordering::Release);
@@ -314,7 +323,9 @@ fn forked(local: &Local) {
     }
     parent.segment.unmap();
     let pid = sys::process_id();
-    let child = if parent.follow { Segment::create(pid, parent.pid, now_ns(), &parent.options()) } else { None };
+    // A tracer follows one process.
+    let follow = parent.follow && !parent.segment.is_traced();
+    let child = if follow { Segment::create(pid, parent.pid, now_ns(), &parent.options()) } else { None };
     let Some(segment) = child else {
         give_up();
         return;

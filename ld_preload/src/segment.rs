@@ -5,6 +5,9 @@
 //! All of it is mapped at once because there is no descriptor left to map more with later; the rings' part is without
 //! access until a thread claims one, so that `mlockall` does not fetch half a gigabyte of it.
 //!
+//! Where a tracer is told by system calls (`marked`), nobody shares the segment: it is private memory with the header, one ring
+//! that nobody claims, and the stacks.
+//!
 //! A program under a limit on its address space or on the size of files (exceeding the latter would be a signal) gets
 //! a segment of two megabytes, with rings for sixteen threads at a time; if even that is too much, it is not recorded.
 
@@ -14,6 +17,7 @@ use tierscope_wire::hello::Hello;
 use tierscope_wire::options::Options;
 use tierscope_wire::{Geometry, Header, RingHeader, StackTable};
 
+const TRACED: Geometry = Geometry { rings: 1, ring_words: 1 << 9, stack_words: 4 << 20 };
 const SMALL: Geometry = Geometry { rings: 16, ring_words: 1 << 13, stack_words: 1 << 16 };
 
 /// The segment of one process, mapped.
@@ -21,6 +25,7 @@ const SMALL: Geometry = Geometry { rings: 16, ring_words: 1 << 13, stack_words: 
 pub(crate) struct Segment {
     base: *mut u8,
     geometry: Geometry,
+    traced: bool,
 }
 
 // SAFETY: the mapping is shared memory, reached only through atomics.
@@ -50,6 +55,19 @@ impl Segment {
         )
     }
 
+    /// A segment for stacks alone, whose events are told by system calls.
+    pub(crate) fn create_traced(pid: u32, options: &Options<'_>) -> Option<Segment> {
+        let bytes = usize::try_from(TRACED.total_bytes()).ok()?;
+        let segment = Segment { base: sys::map_private(bytes)?, geometry: TRACED, traced: true };
+        segment.header().initialise(pid, TRACED, options);
+        Some(segment)
+    }
+
+    /// Whether events are told by system calls.
+    pub(crate) fn is_traced(&self) -> bool {
+        self.traced
+    }
+
     fn map(geometry: Geometry) -> Option<(Segment, Fd)> {
         let name = c"tierscope";
         let file = sys::memfd(name, sys::MFD_SEALABLE | sys::MFD_NOEXEC_SEAL)
@@ -61,7 +79,7 @@ impl Segment {
         }
         let bytes = usize::try_from(bytes).ok()?;
         let base = sys::map(bytes, sys::PROT_NONE, sys::MAP_SHARED | sys::MAP_NORESERVE, Some(&file), 0)?;
-        let segment = Segment { base, geometry };
+        let segment = Segment { base, geometry, traced: false };
         // SAFETY: our own fresh mapping.
         let usable = unsafe {
             sys::advise(base, bytes, sys::MADV_DONTDUMP);

@@ -10,7 +10,7 @@
 use crate::memo::Memo;
 use crate::modules::Snapshot;
 use crate::segment::Segment;
-use crate::{arch, sys};
+use crate::{arch, marked, sys};
 use core::cell::UnsafeCell;
 use core::ptr::null_mut;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
@@ -168,10 +168,11 @@ impl Thread {
 }
 
 impl Own {
-    /// Sees to it that the ring is one of the recorder's present `generation`; true when it just got one.
+    /// Sees to it that the ring is one of the recorder's present `generation`; true when it just got one, or where there are none,
+    /// the first time.
     pub(crate) fn attach(&mut self, segment: &Segment, generation: u32) -> bool {
         if self.generation == generation {
-            if self.ring.is_some() {
+            if self.ring.is_some() || segment.is_traced() {
                 return false;
             }
             self.without_ring = self.without_ring.wrapping_add(1);
@@ -180,6 +181,9 @@ impl Own {
             }
         }
         self.generation = generation;
+        if segment.is_traced() {
+            return true;
+        }
         self.ring = claim(segment, sys::thread_id());
         self.ring.is_some()
     }
@@ -223,6 +227,7 @@ impl Own {
     /// Whether the thread's ring takes one more short event; if not, it is counted as lost.
     pub(crate) fn has_room(&self, segment: &Segment, kind: LossKind) -> bool {
         match &self.ring {
+            _ if segment.is_traced() => return true,
             Some((_, ring)) if ring.has_room(SHORT_EVENT_WORDS) => return true,
             Some((_, ring)) => ring.lose(kind),
             None => crate::recorder::lose(segment.header(), kind),
@@ -234,6 +239,7 @@ impl Own {
     pub(crate) fn push(&mut self, segment: &Segment, event: &Event<'_>) {
         let kind = event.loss_kind();
         match &self.ring {
+            _ if segment.is_traced() => marked::tell(event),
             Some((_, ring)) => {
                 let words = event.encode(&mut self.event);
                 ring.push(self.event.get(..words).unwrap_or(&[]), kind);

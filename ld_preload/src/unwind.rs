@@ -13,6 +13,7 @@
 
 use crate::arch::{Caller, Local};
 use crate::bounds;
+use crate::marked;
 use crate::memo::{Entry, Key};
 use crate::modules::{self, Snapshot};
 use crate::recorder::{self, Session};
@@ -282,7 +283,12 @@ fn take_here<P: Purpose>(
 }
 
 fn intern(session: &Session, frames: &[u64], epoch: u32) -> StackId {
-    recorder::INTERNER.intern(&session.segment.stacks(), frames, epoch).unwrap_or_else(|| {
+    let announce = |id| {
+        if session.segment.is_traced() {
+            marked::tell_stack(id, frames);
+        }
+    };
+    recorder::INTERNER.intern(&session.segment.stacks(), frames, epoch, announce).unwrap_or_else(|| {
         session.segment.header().lost_stacks.fetch_add(1, Ordering::Relaxed);
         StackId::NONE
     })

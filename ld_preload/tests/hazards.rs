@@ -56,6 +56,7 @@ const EVERY_BLOCK: Options<'_> = Options {
     large_bytes: tierscope_wire::options::DEFAULT_LARGE_BYTES,
     stacks: tierscope_wire::options::StackMode::Unwind,
     follow: true,
+    trace: false,
 };
 
 fn losses(recording: &Recording) -> u64 {

@@ -357,6 +357,7 @@ fn preload_environment(props: &Props, session: &Session) -> Result<Vec<(&'static
         large_bytes: props.large_bytes,
         stacks: props.stacks,
         follow: props.follow_fork,
+        trace: false,
     };
     Ok(vec![
         ("LD_PRELOAD", private::preload_list(session.shim())),

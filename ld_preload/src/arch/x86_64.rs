@@ -108,6 +108,23 @@ pub(crate) fn own_dynamic() -> usize {
     address
 }
 
+/// First address of our own image, and one past the last of its instructions.
+pub(crate) fn own_text() -> (usize, usize) {
+    let (start, end): (usize, usize);
+    // SAFETY: computes addresses within our own image; every linker defines both names.
+    unsafe {
+        asm!(
+            ".hidden __ehdr_start",
+            ".hidden _etext",
+            "lea {0}, [rip + __ehdr_start]",
+            "lea {1}, [rip + _etext]",
+            out(reg) start, out(reg) end,
+            options(pure, nomem, nostack),
+        );
+    }
+    (start, end)
+}
+
 /// Calls `function(data)`, and returns also when [`escape`] is called in it. What it left half done stays half done.
 ///
 /// # Safety

@@ -11,6 +11,7 @@
 //! * [`event`]: the events, encoded in whole 64-bit words.
 //! * [`stacks`]: an append-only table of interned call stacks; an event carries a 32-bit id.
 //! * [`options`]: the environment variables by which the agent configures the shim.
+//! * [`trace`]: what the shim tells a tracer instead, by system calls that do nothing.
 //! * [`policy`]: the table of what to place where, and the counts of what came of it.
 //!
 //! # Trust
@@ -38,6 +39,7 @@ pub mod ring;
 pub mod segment;
 pub mod stacks;
 mod sync;
+pub mod trace;
 
 pub use event::{DecodeError, Event, MAX_EVENT_WORDS};
 pub use ring::{Consumer, Corrupt, LossKind, Losses, Producer, RingHeader, RingState};

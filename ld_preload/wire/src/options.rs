@@ -49,6 +49,9 @@ pub struct Options<'a> {
     pub stacks: StackMode,
     /// Whether children (fork) are recorded too, and programs they or we become (exec) inherit the shim.
     pub follow: bool,
+    /// Whether every block is told by marked system calls ([`trace`](crate::trace)) instead of to an agent. No socket is needed
+    /// then, children are not told of, and sizes say nothing.
+    pub trace: bool,
 }
 
 impl Default for Options<'_> {
@@ -59,6 +62,7 @@ impl Default for Options<'_> {
             large_bytes: DEFAULT_LARGE_BYTES,
             stacks: StackMode::Unwind,
             follow: true,
+            trace: false,
         }
     }
 }
@@ -77,6 +81,7 @@ impl<'a> Options<'a> {
                     options.stacks = modes.into_iter().find(|mode| mode.name() == value).unwrap_or(options.stacks);
                 }
                 "follow" => options.follow = value != "0",
+                "trace" => options.trace = value == "1",
                 _ => {}
             }
         }
@@ -94,12 +99,13 @@ impl core::fmt::Display for Options<'_> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         write!(
             f,
-            "socket={};mean={};large={};stacks={};follow={}",
+            "socket={};mean={};large={};stacks={};follow={};trace={}",
             self.socket,
             self.mean_bytes,
             self.large_bytes,
             self.stacks.name(),
-            u8::from(self.follow)
+            u8::from(self.follow),
+            u8::from(self.trace)
         )
     }
 }
@@ -117,6 +123,7 @@ mod tests {
             large_bytes: 4096,
             stacks: StackMode::FramePointer,
             follow: false,
+            trace: true,
         };
         assert_eq!(Options::parse(&options.to_string()), options);
     }
