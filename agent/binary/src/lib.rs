@@ -12,14 +12,19 @@
 //! the size of the file. What is broken is absent; only a file that is no ELF at all, or whose program headers are
 //! outside it, is an error.
 //!
+//! Without the feature `code` (on by default) there are no functions, calls and source lines, and none of the crates they need:
+//! modules, globals and programs are what the simulator's plugin takes.
+//!
 //! Not here: running processes (`/proc`), anything written, anything fetched from a network (debuginfod), DWARF beyond
 //! function bounds (blazesym reads it for the symboliser).
 
+#[cfg(feature = "code")]
 mod calls;
 mod debug_files;
 mod demangle;
 mod dynamic;
 mod error;
+#[cfg(feature = "code")]
 mod functions;
 mod globals;
 mod headers;
@@ -33,9 +38,11 @@ mod program;
 mod secure;
 mod short_name;
 mod source;
+#[cfg(feature = "code")]
 mod symbolize;
 mod symbols;
 
+#[cfg(feature = "code")]
 pub use calls::CallSite;
 pub use debug_files::DebugDirs;
 pub use demangle::demangled;
@@ -49,4 +56,5 @@ pub use preload::{NotLoadable, PreloadVerdict};
 pub use program::{Libc, Linkage, Program, ProgramError};
 pub use secure::SecureReason;
 pub use short_name::short_name;
+#[cfg(feature = "code")]
 pub use symbolize::{AddressKind, ModuleRef, Origin, SymbolFrame, Symbolizer};

@@ -14,11 +14,14 @@ use std::sync::OnceLock;
 use object::elf;
 
 use crate::debug_files::DebugDirs;
+#[cfg(feature = "code")]
 use crate::functions::Functions;
 use crate::globals::{self, Global};
 use crate::headers::{Class, Headers, ProgramHeader};
 use crate::notes::build_id;
-use crate::source::{Source, Table};
+use crate::source::Source;
+#[cfg(feature = "code")]
+use crate::source::Table;
 use crate::symbols::Symbols;
 use crate::{BinaryError, Machine};
 
@@ -30,7 +33,9 @@ pub struct Module {
     build_id: Option<Vec<u8>>,
     debug_dirs: DebugDirs,
     symbols: OnceLock<Symbols>,
+    #[cfg(feature = "code")]
     framed: OnceLock<Functions>,
+    #[cfg(feature = "code")]
     unframed: OnceLock<Functions>,
     globals: OnceLock<Vec<Global>>,
 }
@@ -94,7 +99,9 @@ impl Module {
             build_id,
             debug_dirs,
             symbols: OnceLock::new(),
+            #[cfg(feature = "code")]
             framed: OnceLock::new(),
+            #[cfg(feature = "code")]
             unframed: OnceLock::new(),
             globals: OnceLock::new(),
         })
@@ -181,17 +188,20 @@ impl Module {
         load.offset.checked_add(into).map_or(0, |offset| self.source.read_kept(offset, &mut buffer[..length]))
     }
 
+    #[cfg(feature = "code")]
     /// Bounds of the function that holds an ELF address: from `.eh_frame`, else from symbols. The first call of each
     /// kind reads the whole table; later ones cost 0.1 us.
     pub fn function(&self, vaddr: u64) -> Option<Range<u64>> {
         self.framed().find(vaddr).or_else(|| self.unframed().find(vaddr))
     }
 
+    #[cfg(feature = "code")]
     /// Functions that have unwind information.
     pub(crate) fn framed(&self) -> &Functions {
         self.framed.get_or_init(|| Functions::from_frames(&self.source, &self.headers))
     }
 
+    #[cfg(feature = "code")]
     /// Functions that have symbols.
     pub(crate) fn unframed(&self) -> &Functions {
         self.unframed.get_or_init(|| Functions::from_symbols(&self.headers, self.symbols()))
@@ -210,6 +220,7 @@ impl Module {
         globals[..after].last().filter(|global| vaddr - global.vaddr < global.bytes)
     }
 
+    #[cfg(feature = "code")]
     /// Whether line numbers can be had from this file itself.
     pub(crate) fn has_debug_info(&self) -> bool {
         self.headers.sections.iter().any(|section| {
@@ -217,16 +228,19 @@ impl Module {
         })
     }
 
+    #[cfg(feature = "code")]
     pub(crate) fn has_full_symbols(&self) -> bool {
         self.headers.sections.iter().any(|section| section.kind == elf::SHT_SYMTAB)
     }
 
+    #[cfg(feature = "code")]
     /// The path of its separate debug file, if there is one that matches.
     pub(crate) fn debug_file(&self, dirs: &DebugDirs) -> Option<std::path::PathBuf> {
         let (source, _) = dirs.find(&self.source, &self.headers, self.build_id())?;
         Some(source.path().to_path_buf())
     }
 
+    #[cfg(feature = "code")]
     /// The bytes of an executable segment that the file provides.
     pub(crate) fn text(&self, segment: &Segment) -> Option<Table> {
         self.source.table(segment.file_offset, segment.file_bytes, "its code").ok()

@@ -97,6 +97,7 @@ impl Symbols {
         self.list.iter().filter(|symbol| symbol.kind == elf::STT_OBJECT)
     }
 
+    #[cfg(feature = "code")]
     /// The function that starts last at or before `vaddr`.
     pub(crate) fn function_before(&self, vaddr: u64) -> Option<&Symbol> {
         let end = self.list.partition_point(|symbol| symbol.vaddr <= vaddr);
