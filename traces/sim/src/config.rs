@@ -133,7 +133,7 @@ pub struct Config {
     pub fast_forward: u64,
     /// Instructions after those which only warm the caches.
     pub warm_up: u64,
-    /// Instructions to count; then `Simulator::execute` says to stop.
+    /// Instructions to count; then [`crate::Simulator::execute`] says to stop.
     pub max_instructions: Option<u64>,
 }
 

@@ -138,7 +138,8 @@ pub enum Event {
         /// Size.
         bytes: u64,
     },
-    /// A mapping moved or changed its size; it stays the object it was.
+    /// A mapping moved or changed its size. With a site it is a new block of that site, as in a recording; without, it still shows
+    /// what it showed.
     Remapped {
         /// First byte before.
         old_address: u64,

@@ -13,20 +13,30 @@
 //! **What the caller must do.** Call in the order the program did things, as far as there is one order: what one thread does in
 //! program order, and an [`Event`] before the first access that depends on it. Several threads need one lock around it.
 
+mod array;
 pub mod block;
 pub mod config;
 pub mod counts;
 pub mod event;
+mod extent;
+mod hierarchy;
+mod line;
 pub mod machine;
 pub mod objects;
 pub mod outcome;
+mod placing;
+mod prefetch;
+mod private;
 pub mod served;
+mod simulator;
+mod tlb;
 
 pub use block::{Access, Block, Class, Op, Registers};
 pub use config::{Config, ConfigError, Detail, Placement, Tier, TierSet, Windows};
 pub use counts::{Counts, Totals};
 pub use event::{Backing, Event, Frame, Rule, Target};
 pub use machine::{Machine, MachineError};
-pub use objects::{ObjectId, ObjectKey};
+pub use objects::{LAST_SLOT, ObjectId, ObjectKey, Place, SLOTTED_BYTES, Slots};
 pub use outcome::{Allocation, Lane, LaneKind, Outcome, ROW_BYTES, Sample};
 pub use served::{Level, Served, Tlb, Traffic, TrafficKind};
+pub use simulator::{Next, Progress, Simulator};

@@ -1,0 +1,411 @@
+//! The way of an access through the caches.
+//!
+//! **Levels.** Each core has its own first- and second-level caches; all share the last level. A line that is read from memory
+//! comes into every level on its way. A level that is not inclusive gives lines up without telling those above; an inclusive one
+//! takes them away from there, too. What leaves a level dirty goes to the next: there it makes the line dirty without using it,
+//! or comes in if it is not there. What leaves the last level dirty is written to memory, charged to the object that wrote it.
+//! A victim leaves before the line that needs its place is looked for below.
+//!
+//! **Writes** allocate, and make a line dirty in the first level only. Stores marked non-temporal go around: they are gathered in
+//! a few buffers, one line of traffic for each line begun, and no cache keeps the line.
+//!
+//! **Several cores.** Private copies of a line are either all clean and marked shared, or one core has the only one (MESI with
+//! the exclusive and modified states told apart by the dirty bit). A miss asks the other cores: a dirty copy is handed over through
+//! the last level; a store makes all copies void. A store to a line marked shared makes the others void first. There is no
+//! directory: only a miss of the private caches or a store to a shared line asks, and then every core that has run.
+//! Which processor's protocol has which shortcuts is not modelled. Instructions that are overwritten are not made void.
+//!
+//! **Straddling.** An access in two lines is one access. Its level is the farther one; so with its translations.
+
+use crate::array::{Array, Found};
+use crate::block::{Access, Block};
+use crate::line::{DIRTY, EMPTY, PREFETCHED, SHARED, address_of, line, line_of, owner, word};
+use crate::machine::{Machine, Prefetch};
+use crate::objects::{ObjectId, Shadow};
+use crate::prefetch::next_in_page;
+use crate::private::{Private, array};
+use crate::served::{Level, Served, Traffic, TrafficKind};
+
+/// What accesses cause besides being served.
+#[derive(Debug, Default)]
+pub(crate) struct Effects {
+    /// Lines between the last level and memory that no access stands for.
+    pub(crate) traffic: Vec<Traffic>,
+    /// Index of the access under way.
+    pub(crate) access: u32,
+    /// Copies in other cores' caches that stores made void.
+    pub(crate) invalidations: u64,
+    /// Lines fetched that the first-level instruction cache did not have.
+    pub(crate) l1i_misses: u64,
+    /// Lines fetched that the last-level cache did not have.
+    pub(crate) llc_fetch_misses: u64,
+}
+
+impl Effects {
+    /// Makes ready for the next block.
+    pub(crate) fn clear(&mut self) {
+        self.traffic.clear();
+        (self.access, self.invalidations, self.l1i_misses, self.llc_fetch_misses) = (0, 0, 0, 0);
+    }
+
+    fn push(&mut self, kind: TrafficKind, line: u64, object: ObjectId) {
+        self.traffic.push(Traffic { address: address_of(line), object, access: self.access, kind });
+    }
+}
+
+/// All caches of a machine.
+#[derive(Debug, Clone)]
+pub(crate) struct Hierarchy {
+    machine: Machine,
+    /// Cores up to the last that has run.
+    cores: Vec<Private>,
+    llc: Array,
+    llc_inclusive: bool,
+    l2_inclusive: bool,
+    fetches: bool,
+    prefetch: Prefetch,
+    page_shift: u32,
+}
+
+/// An access that the first-level cache could not serve at once.
+#[derive(Debug, Clone, Copy)]
+struct Request {
+    core: usize,
+    line: u64,
+    /// The line as it comes into the first level.
+    new: u64,
+    address: u64,
+    ip: u64,
+}
+
+impl Request {
+    fn is_store(&self) -> bool {
+        self.new & DIRTY != 0
+    }
+}
+
+impl Hierarchy {
+    /// The machine must have been checked.
+    pub(crate) fn new(machine: &Machine) -> Self {
+        Self {
+            cores: vec![Private::new(machine)],
+            llc: array(&machine.llc),
+            llc_inclusive: machine.llc.inclusive,
+            l2_inclusive: machine.l2.as_ref().is_some_and(|l2| l2.inclusive),
+            fetches: machine.l1i.is_some(),
+            prefetch: machine.prefetch,
+            page_shift: machine.page.shift(),
+            machine: machine.clone(),
+        }
+    }
+
+    /// The core that a thread runs on.
+    pub(crate) fn core(&mut self, cpu: u16) -> usize {
+        let core = usize::from(cpu % self.machine.cores);
+        while self.cores.len() <= core {
+            self.cores.push(Private::new(&self.machine));
+        }
+        core
+    }
+
+    /// Serves an access of a core by the instruction at `ip`.
+    #[inline]
+    pub(crate) fn access(
+        &mut self,
+        core: usize,
+        access: &Access,
+        ip: u64,
+        map: &Shadow,
+        effects: &mut Effects,
+    ) -> Served {
+        let Access { address, bytes, store, .. } = *access;
+        let tlb = self.cores[core].tlb.access(address, bytes);
+        let object = map.find(address);
+        let dirty = if store { DIRTY } else { 0 };
+        let line = line_of(address);
+        let request = Request { core, line, new: word(line, object) | dirty, address, ip };
+        let (level, prefetched) = self.half(&request, map, effects);
+        let mut served = Served { object, level, tlb, prefetched, straddles: false };
+        let second = line_of(address.wrapping_add(u64::from(bytes.max(1)) - 1));
+        if second != line {
+            served.straddles = true;
+            self.second_half(
+                &Request { line: second, address: address_of(second), ..request },
+                &mut served,
+                map,
+                effects,
+            );
+        }
+        served
+    }
+
+    #[inline(never)]
+    fn second_half(&mut self, request: &Request, served: &mut Served, map: &Shadow, effects: &mut Effects) {
+        let object = map.find(request.address);
+        let request = Request { new: word(request.line, object) | request.new & DIRTY, ..*request };
+        let (level, prefetched) = self.half(&request, map, effects);
+        if served.level == Level::Memory && level == Level::Memory {
+            effects.push(TrafficKind::Half, request.line, object);
+        }
+        served.level = served.level.max(level);
+        served.prefetched |= prefetched;
+    }
+
+    /// One line of an access: what served it, and whether a prefetch had brought it.
+    #[inline]
+    fn half(&mut self, request: &Request, map: &Shadow, effects: &mut Effects) -> (Level, bool) {
+        match self.cores[request.core].l1d.access(request.line, request.new) {
+            Found::Hit(word) if *word & (SHARED | PREFETCHED) == 0 => {
+                if request.is_store() {
+                    *word = request.new;
+                }
+                (Level::L1, false)
+            }
+            Found::Hit(word) => {
+                let flags = *word;
+                *word = if request.is_store() { request.new } else { flags & !PREFETCHED };
+                self.flagged(request, flags, map, effects)
+            }
+            Found::Miss(victim) => self.miss(request, victim, map, effects),
+        }
+    }
+
+    /// A hit in the first level of a line that others may have, or that a prefetch brought.
+    #[inline(never)]
+    fn flagged(&mut self, request: &Request, flags: u64, map: &Shadow, effects: &mut Effects) -> (Level, bool) {
+        if request.is_store() && flags & SHARED != 0 {
+            self.make_only(request.core, request.line, effects);
+        }
+        let prefetched = flags & PREFETCHED != 0;
+        if prefetched {
+            self.look_ahead(request, map, effects);
+        }
+        (Level::L1, prefetched)
+    }
+
+    /// The line came into the first level, and `victim` left it.
+    #[inline(never)]
+    fn miss(&mut self, request: &Request, victim: u64, map: &Shadow, effects: &mut Effects) -> (Level, bool) {
+        self.leave_l1(request.core, victim, effects);
+        let served = self.beyond_l1(request, effects);
+        self.look_ahead(request, map, effects);
+        served
+    }
+
+    /// What serves a line that the first level did not have, and whether a prefetch had brought it.
+    fn beyond_l1(&mut self, request: &Request, effects: &mut Effects) -> (Level, bool) {
+        let Request { core, line, new, .. } = *request;
+        let clean = new & !DIRTY;
+        let found = self.cores[core].l2.as_mut().map(|l2| match l2.access(line, clean) {
+            Found::Hit(word) => {
+                let flags = *word;
+                *word &= !PREFETCHED;
+                Ok(flags)
+            }
+            Found::Miss(victim) => Err(victim),
+        });
+        match found {
+            Some(Ok(flags)) => {
+                if flags & SHARED != 0 {
+                    if request.is_store() {
+                        self.make_only(core, line, effects);
+                    } else if let Some(word) = self.cores[core].l1d.find(line) {
+                        *word |= SHARED;
+                    }
+                }
+                return (Level::L2, flags & PREFETCHED != 0);
+            }
+            Some(Err(victim)) => self.leave_l2(core, victim, effects),
+            None => {}
+        }
+        let elsewhere = self.ask_others(core, line, request.is_store(), effects);
+        let level = self.last_level(line, clean, elsewhere, effects);
+        if elsewhere && !request.is_store() {
+            self.cores[core].share(line);
+        }
+        (level, false)
+    }
+
+    /// Brings a line into the last level, and says whether it comes from memory.
+    fn last_level(&mut self, line: u64, clean: u64, elsewhere: bool, effects: &mut Effects) -> Level {
+        match self.llc.access(line, clean) {
+            Found::Hit(_) => Level::Llc,
+            Found::Miss(victim) => {
+                self.leave_llc(victim, effects);
+                if elsewhere { Level::Llc } else { Level::Memory }
+            }
+        }
+    }
+
+    /// Fetches the instructions of a block: each of its lines once.
+    #[inline]
+    pub(crate) fn fetch(&mut self, core: usize, block: &Block, map: &Shadow, effects: &mut Effects) {
+        if !self.fetches {
+            return;
+        }
+        let Block { address, bytes, .. } = *block;
+        let end = address.wrapping_add(u64::from(bytes.max(1)) - 1);
+        for line in line_of(address)..=line_of(end) {
+            let object = map.find(address_of(line));
+            let new = word(line, object);
+            let l1i = &mut self.cores[core].l1i;
+            if l1i.as_mut().is_none_or(|l1i| matches!(l1i.access(line, new), Found::Hit(_))) {
+                continue;
+            }
+            effects.l1i_misses += 1;
+            let request = Request { core, line, new, address: address_of(line), ip: address };
+            if self.beyond_l1(&request, effects).0 == Level::Memory {
+                effects.llc_fetch_misses += 1;
+                effects.push(TrafficKind::Fetch, line, object);
+            }
+        }
+    }
+
+    /// A store around the caches.
+    pub(crate) fn around(&mut self, core: usize, access: &Access, map: &Shadow, effects: &mut Effects) -> Served {
+        let Access { address, bytes, .. } = *access;
+        let tlb = self.cores[core].tlb.access(address, bytes);
+        let object = map.find(address);
+        let (first, last) = (line_of(address), line_of(address.wrapping_add(u64::from(bytes.max(1)) - 1)));
+        for line in [first, last].into_iter().take(if first == last { 1 } else { 2 }) {
+            if self.cores[core].combine(line) {
+                self.write_through(line, effects);
+                effects.push(TrafficKind::NonTemporal, line, object);
+            }
+        }
+        Served { object, level: Level::L1, tlb, prefetched: false, straddles: first != last }
+    }
+
+    /// Takes a line out of all caches; it is written to memory if it was dirty.
+    fn write_through(&mut self, line: u64, effects: &mut Effects) {
+        let private = self.cores.iter_mut().filter_map(|core| core.take(line));
+        let newest = private.filter(|word| word & DIRTY != 0).last();
+        let last = self.llc.remove(line).filter(|word| word & DIRTY != 0);
+        if let Some(dirty) = newest.or(last) {
+            effects.push(TrafficKind::Writeback, line, owner(dirty));
+        }
+    }
+
+    fn leave_l1(&mut self, core: usize, victim: u64, effects: &mut Effects) {
+        if victim == EMPTY || victim & DIRTY == 0 {
+            return;
+        }
+        let dirty = victim & !(PREFETCHED | SHARED);
+        let Some(l2) = &mut self.cores[core].l2 else {
+            return self.put_into_llc(dirty, effects);
+        };
+        if let Some(pushed) = put(l2, dirty) {
+            self.leave_l2(core, pushed, effects);
+        }
+    }
+
+    fn leave_l2(&mut self, core: usize, victim: u64, effects: &mut Effects) {
+        if victim == EMPTY {
+            return;
+        }
+        let above = if self.l2_inclusive { self.cores[core].take(line(victim)) } else { None };
+        let newest = above.filter(|word| word & DIRTY != 0).unwrap_or(victim);
+        if newest & DIRTY != 0 {
+            self.put_into_llc(newest & !(PREFETCHED | SHARED), effects);
+        }
+    }
+
+    fn put_into_llc(&mut self, dirty: u64, effects: &mut Effects) {
+        if let Some(pushed) = put(&mut self.llc, dirty) {
+            self.leave_llc(pushed, effects);
+        }
+    }
+
+    fn leave_llc(&mut self, victim: u64, effects: &mut Effects) {
+        if victim == EMPTY {
+            return;
+        }
+        let mut newest = victim;
+        if self.llc_inclusive {
+            for core in &mut self.cores {
+                newest = core.take(line(victim)).filter(|word| word & DIRTY != 0).unwrap_or(newest);
+            }
+        }
+        if newest & DIRTY != 0 {
+            effects.push(TrafficKind::Writeback, line(victim), owner(newest));
+        }
+    }
+
+    /// Whether another core has a line. After a store none has; after a load those that do know that they are not alone, and
+    /// what was dirty is in the last level.
+    fn ask_others(&mut self, core: usize, line: u64, store: bool, effects: &mut Effects) -> bool {
+        let mut found = false;
+        for other in 0..self.cores.len() {
+            if other == core {
+                continue;
+            }
+            let theirs = if store { self.cores[other].take(line) } else { self.cores[other].share(line) };
+            let Some(word) = theirs else { continue };
+            found = true;
+            if store {
+                effects.invalidations += 1;
+            } else if word & DIRTY != 0 {
+                self.put_into_llc(word & !(PREFETCHED | SHARED), effects);
+            }
+        }
+        found
+    }
+
+    /// Makes a core's copy of a line the only one.
+    fn make_only(&mut self, core: usize, line: u64, effects: &mut Effects) {
+        self.ask_others(core, line, true, effects);
+        if let Some(word) = self.cores[core].l2.as_mut().and_then(|l2| l2.find(line)) {
+            *word &= !SHARED;
+        }
+    }
+
+    /// Lets the prefetchers learn of a miss, or of the first use of what they brought.
+    fn look_ahead(&mut self, request: &Request, map: &Shadow, effects: &mut Effects) {
+        let Request { core, line, address, ip, .. } = *request;
+        if self.prefetch.next_line
+            && let Some(next) = next_in_page(line, self.page_shift)
+            && line > 0
+            && self.cores[core].has(line - 1)
+        {
+            self.bring(core, next, map, effects);
+        }
+        if self.prefetch.stride {
+            let wanted = self.cores[core].stride.observe(ip, address);
+            for line in wanted.lines() {
+                self.bring(core, *line, map, effects);
+            }
+        }
+    }
+
+    /// Prefetches a line, unless a core has it.
+    fn bring(&mut self, core: usize, line: u64, map: &Shadow, effects: &mut Effects) {
+        if self.cores.iter_mut().any(|core| core.has(line)) {
+            return;
+        }
+        let object = map.find(address_of(line));
+        let clean = word(line, object);
+        let private = &mut self.cores[core];
+        if let Some(l2) = &mut private.l2 {
+            if let Found::Miss(victim) = l2.access(line, clean | PREFETCHED) {
+                self.leave_l2(core, victim, effects);
+            }
+        } else if let Found::Miss(victim) = private.l1d.access(line, clean | PREFETCHED) {
+            self.leave_l1(core, victim, effects);
+        }
+        if self.last_level(line, clean, false, effects) == Level::Memory {
+            effects.push(TrafficKind::Prefetch, line, object);
+        }
+    }
+}
+
+/// Puts a dirty word into a level that may have its line. Returns what had to leave for it.
+fn put(level: &mut Array, dirty: u64) -> Option<u64> {
+    if let Some(word) = level.find(line(dirty)) {
+        *word = dirty | *word & (PREFETCHED | SHARED);
+        return None;
+    }
+    match level.access(line(dirty), dirty) {
+        Found::Hit(_) => None,
+        Found::Miss(victim) => Some(victim),
+    }
+}

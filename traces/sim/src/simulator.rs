@@ -1,0 +1,377 @@
+//! The whole simulation: what comes in, in which order it is looked at, and what is counted of it.
+//!
+//! [`Simulator::execute`] lets each access go its way through the caches and notes how it was served; counts are made from those
+//! notes, and so is time. Nothing a placement could change is decided before that point, which is why one pass serves all of
+//! them.
+
+use crate::block::{Access, Block};
+use crate::config::{Config, ConfigError, Detail};
+use crate::counts::{Counts, Totals};
+use crate::event::{Event, Mark};
+use crate::extent::Extent;
+use crate::hierarchy::{Effects, Hierarchy};
+use crate::machine::LINE_BYTES;
+use crate::objects::{Now, ObjectId, Space};
+use crate::outcome::{Allocation, Module, Outcome, Sample, Site, Thread};
+use crate::placing::Placing;
+use crate::served::{Level, Served, Tlb, TrafficKind};
+
+/// No thread runs on a cpu.
+const NOT_RUNNING: usize = usize::MAX;
+
+/// Whether to go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Next {
+    /// Go on.
+    GoOn,
+    /// As many instructions as were asked for are counted.
+    Stop,
+}
+
+/// How far a simulation is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Progress {
+    /// Instructions executed.
+    pub instructions: u64,
+    /// Instructions that are in the counts.
+    pub counted_instructions: u64,
+}
+
+/// A simulation.
+#[derive(Debug)]
+pub struct Simulator {
+    hierarchy: Hierarchy,
+    space: Space,
+    placing: Placing,
+    extent: Extent,
+    has_l2: bool,
+    /// By number of object; the first is what lies in none.
+    counts: Vec<Counts>,
+    totals: Totals,
+    /// By number of cpu: which of `threads` runs there.
+    running: Vec<usize>,
+    threads: Vec<Thread>,
+    modules: Vec<Module>,
+    sites: Vec<Site>,
+    marks: Vec<Mark>,
+    max_instructions: u64,
+    sampler: Option<Sampler>,
+    samples: Vec<Sample>,
+    effects: Effects,
+    /// How the accesses of the block under way were served.
+    served: Vec<Served>,
+    /// Those of them that are to be samples.
+    sampled: Vec<u32>,
+}
+
+/// Chooses every so many of the loads that miss the last-level cache.
+#[derive(Debug, Clone, Copy)]
+struct Sampler {
+    every: u64,
+    left: u64,
+}
+
+impl Simulator {
+    /// A simulation in which nothing has happened yet.
+    ///
+    /// # Errors
+    /// Names the field of the configuration that makes no sense.
+    pub fn new(config: &Config) -> Result<Self, ConfigError> {
+        config.check()?;
+        Ok(Self {
+            hierarchy: Hierarchy::new(&config.machine),
+            space: Space::new(config.record_blocks_of),
+            placing: Placing::new(&config.placements, config.tiers.len()),
+            extent: Extent::new(config),
+            has_l2: config.machine.l2.is_some(),
+            counts: vec![Counts::default()],
+            totals: Totals::default(),
+            running: Vec::new(),
+            threads: Vec::new(),
+            modules: Vec::new(),
+            sites: Vec::new(),
+            marks: Vec::new(),
+            max_instructions: config.max_instructions.unwrap_or(u64::MAX),
+            sampler: config.sample_every.map(|every| Sampler { every, left: every }),
+            samples: Vec::new(),
+            effects: Effects::default(),
+            served: Vec::new(),
+            sampled: Vec::new(),
+        })
+    }
+
+    /// A thread executes a block and touches these addresses, in program order.
+    pub fn execute(&mut self, cpu: u16, block: &Block, accesses: &[Access]) -> Next {
+        let instructions = block.ops.len() as u64;
+        self.extent.advance(self.totals.instructions);
+        self.totals.instructions += instructions;
+        let thread = self.thread(cpu);
+        self.threads[thread].instructions += instructions;
+        if self.extent.detail != Detail::Off {
+            self.touch(cpu, block, accesses);
+        }
+        if self.extent.detail == Detail::Full {
+            self.count(cpu, block, accesses);
+        }
+        if self.totals.counted_instructions >= self.max_instructions { Next::Stop } else { Next::GoOn }
+    }
+
+    /// Accesses go their way through the caches.
+    fn touch(&mut self, cpu: u16, block: &Block, accesses: &[Access]) {
+        let Self { hierarchy, space, effects, served, .. } = self;
+        effects.clear();
+        served.clear();
+        let core = hierarchy.core(cpu);
+        let map = space.map();
+        hierarchy.fetch(core, block, map, effects);
+        let mut senseless = 0;
+        for (index, access) in accesses.iter().enumerate() {
+            effects.access = index as u32;
+            let op = block.ops.get(usize::from(access.op));
+            senseless += u64::from(op.is_none());
+            let (offset, around) = op.map_or((0, false), |op| (op.offset, op.non_temporal && access.store));
+            let ip = block.address.wrapping_add(u64::from(offset));
+            served.push(if around {
+                hierarchy.around(core, access, map, effects)
+            } else {
+                hierarchy.access(core, access, ip, map, effects)
+            });
+        }
+        space.approximations.senseless_accesses += senseless;
+    }
+
+    /// How they were served is counted.
+    fn count(&mut self, cpu: u16, block: &Block, accesses: &[Access]) {
+        let Self { counts, totals, effects, served, has_l2, sampler, sampled, .. } = self;
+        sampled.clear();
+        totals.counted_instructions += block.ops.len() as u64;
+        totals.blocks += 1;
+        for (index, (access, served)) in accesses.iter().zip(served.iter()).enumerate() {
+            let counts = &mut counts[served.object.index()];
+            if access.store {
+                counts.stores += 1;
+            } else {
+                counts.loads += 1;
+            }
+            if served.level == Level::L1 && served.tlb == Tlb::L1 && !served.straddles {
+                continue;
+            }
+            totals.straddling += u64::from(served.straddles);
+            count_far(counts, served, access.store, *has_l2);
+            if served.level == Level::Memory && !access.store && sampler.as_mut().is_some_and(Sampler::chooses) {
+                sampled.push(index as u32);
+            }
+        }
+        totals.l1i_misses += effects.l1i_misses;
+        totals.llc_fetch_misses += effects.llc_fetch_misses;
+        totals.invalidations += effects.invalidations;
+        for traffic in &effects.traffic {
+            let counts = &mut counts[traffic.object.index()];
+            match traffic.kind {
+                TrafficKind::Prefetch => {
+                    counts.prefetched += 1;
+                    counts.bytes_read += LINE_BYTES;
+                }
+                TrafficKind::Half | TrafficKind::Fetch => counts.bytes_read += LINE_BYTES,
+                TrafficKind::Writeback | TrafficKind::NonTemporal => counts.bytes_written += LINE_BYTES,
+            }
+        }
+        if !self.sampled.is_empty() {
+            self.sample(cpu, block, accesses);
+        }
+    }
+
+    fn sample(&mut self, cpu: u16, block: &Block, accesses: &[Access]) {
+        let now = self.now(cpu);
+        let weight = self.sampler.map_or(1, |sampler| u32::try_from(sampler.every).unwrap_or(u32::MAX));
+        for index in self.sampled.drain(..) {
+            let index = index as usize;
+            let (Some(access), Some(served)) = (accesses.get(index), self.served.get(index)) else { continue };
+            let offset = block.ops.get(usize::from(access.op)).map_or(0, |op| op.offset);
+            self.samples.push(Sample {
+                time: now.time,
+                ip: block.address.wrapping_add(u64::from(offset)),
+                address: access.address,
+                object: served.object,
+                tid: now.tid,
+                latency: 0,
+                weight,
+                cpu,
+                level: served.level,
+                tlb: served.tlb,
+            });
+        }
+    }
+
+    /// Something happens to memory or threads. Returns the object that it gave an address to.
+    pub fn event(&mut self, cpu: u16, event: Event) -> Option<ObjectId> {
+        let now = self.now(cpu);
+        let object = match event {
+            Event::Module { module, path, build_id, start, end, bias } => {
+                let row = Module { path: path.into(), build_id: build_id.map(Into::into), start, end, bias };
+                self.module(module, row);
+                None
+            }
+            Event::Global { module, name, address, bytes, elf_address } => {
+                Some(self.space.global((module, elf_address), name, (address, bytes), &self.modules, &now))
+            }
+            Event::Site { site, frames } => {
+                self.sites.push(Site { site, frames: frames.into() });
+                None
+            }
+            Event::Rule(rule) => {
+                self.space.approximations.senseless_events += u64::from(!self.placing.learn(rule));
+                None
+            }
+            Event::Allocated { address, bytes, site } => Some(self.space.allocated(address, bytes, site, &now)),
+            Event::Freed { address } => {
+                self.space.freed(address, &now);
+                None
+            }
+            Event::Reallocated { old_address, address, bytes, site } => {
+                self.space.freed(old_address, &now);
+                (address != 0).then(|| self.space.allocated(address, bytes, site, &now))
+            }
+            Event::Mapped { address, bytes, site, backing } => {
+                Some(self.space.mapped(address, bytes, site, backing, &now))
+            }
+            Event::Unmapped { address, bytes } => {
+                self.space.unmapped(address, bytes, &now);
+                None
+            }
+            Event::Remapped { old_address, old_bytes, address, bytes, site } => {
+                Some(self.space.remapped((old_address, old_bytes), (address, bytes), site, &now))
+            }
+            Event::ThreadStarted { tid } => {
+                self.start_thread(cpu, tid);
+                None
+            }
+            Event::Stack { tid, low, high } => Some(self.space.stack(tid, low, high, &now)),
+            Event::ThreadEnded => {
+                if let Some(thread) = self.running.get_mut(usize::from(cpu)) {
+                    *thread = NOT_RUNNING;
+                }
+                None
+            }
+            Event::Waited => None,
+            Event::Mark { name } => {
+                self.extent.mark(&name);
+                let Now { time, instructions, tid } = now;
+                self.marks.push(Mark { name: name.into(), tid, instructions, time });
+                None
+            }
+        };
+        self.counts.resize(self.space.table.len() + 1, Counts::default());
+        object.filter(|object| *object != ObjectId::NONE)
+    }
+
+    fn module(&mut self, number: u32, row: Module) {
+        let number = number as usize;
+        if let Some(module) = self.modules.get_mut(number) {
+            *module = row;
+        } else if number == self.modules.len() {
+            self.modules.push(row);
+        } else {
+            self.space.approximations.senseless_events += 1;
+        }
+    }
+
+    /// Which thread runs on a cpu. One that did not say that it started has number 0 in the kernel.
+    fn thread(&mut self, cpu: u16) -> usize {
+        match self.running.get(usize::from(cpu)) {
+            Some(thread) if *thread != NOT_RUNNING => *thread,
+            _ => self.start_thread(cpu, 0),
+        }
+    }
+
+    fn start_thread(&mut self, cpu: u16, tid: u32) -> usize {
+        let cpu = usize::from(cpu);
+        if self.running.len() <= cpu {
+            self.running.resize(cpu + 1, NOT_RUNNING);
+        }
+        self.running[cpu] = self.threads.len();
+        self.threads.push(Thread { tid, instructions: 0 });
+        self.running[cpu]
+    }
+
+    fn now(&self, cpu: u16) -> Now {
+        let thread = self.running.get(usize::from(cpu)).and_then(|thread| self.threads.get(*thread));
+        let instructions = self.totals.instructions;
+        Now { time: instructions, instructions, tid: thread.map_or(0, |thread| thread.tid) }
+    }
+
+    /// Index of the tier that an object has under a placement; None if there is no such object.
+    pub fn tier(&self, placement: u16, object: ObjectId) -> Option<u16> {
+        let (key, identity, bytes) = self.space.table.get(object)?;
+        Some(self.placing.tier(placement, key, identity, bytes))
+    }
+
+    /// How far it is.
+    pub fn progress(&self) -> Progress {
+        let Totals { instructions, counted_instructions, .. } = self.totals;
+        Progress { instructions, counted_instructions }
+    }
+
+    /// Moves the samples taken since the last call to the end of `into`.
+    pub fn take_samples(&mut self, into: &mut Vec<Sample>) {
+        into.append(&mut self.samples);
+    }
+
+    /// Moves the blocks that died since the last call to the end of `into`.
+    pub fn take_allocations(&mut self, into: &mut Vec<Allocation>) {
+        into.append(&mut self.space.recorded);
+    }
+
+    /// The program ended: blocks that still live become [`Allocation`]s to take. To be called once.
+    pub fn record_live(&mut self) {
+        self.space.record_live();
+    }
+
+    /// What was found.
+    pub fn finish(self) -> Outcome {
+        let Self { mut totals, counts, space, .. } = self;
+        totals.data = Counts::default();
+        counts.iter().for_each(|counts| totals.data.add(counts));
+        let mut approximations = space.approximations;
+        approximations.objects_without_room = space.table.without_room;
+        Outcome {
+            totals,
+            unattributed: counts.first().copied().unwrap_or_default(),
+            lanes: Vec::new(),
+            modules: self.modules,
+            sites: self.sites,
+            objects: space.table.into_objects(&counts),
+            threads: self.threads,
+            marks: self.marks,
+            approximations,
+        }
+    }
+}
+
+impl Sampler {
+    fn chooses(&mut self) -> bool {
+        self.left -= 1;
+        if self.left == 0 {
+            self.left = self.every;
+            return true;
+        }
+        false
+    }
+}
+
+#[inline(never)]
+fn count_far(counts: &mut Counts, served: &Served, store: bool, has_l2: bool) {
+    counts.l1_misses += u64::from(served.level > Level::L1);
+    counts.l2_misses += u64::from(has_l2 && served.level > Level::L2);
+    if served.level == Level::Memory {
+        counts.bytes_read += LINE_BYTES;
+        if store {
+            counts.llc_store_misses += 1;
+        } else {
+            counts.llc_load_misses += 1;
+        }
+    }
+    counts.dtlb_misses += u64::from(served.tlb > Tlb::L1);
+    counts.tlb_walks += u64::from(served.tlb == Tlb::Walk);
+}
