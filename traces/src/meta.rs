@@ -289,10 +289,14 @@ pub struct Simulation {
 pub struct SimulatedTiers {
     /// What placements call the pair.
     pub name: String,
-    /// The fast tier as it was modelled.
-    pub fast: serde_json::Value,
-    /// The slow tier as it was modelled.
-    pub slow: serde_json::Value,
+    /// Name of the fast tier.
+    pub fast: String,
+    /// Name of the slow tier.
+    pub slow: String,
+    /// The fast tier's figures as they were modelled.
+    pub fast_figures: serde_json::Value,
+    /// The slow tier's.
+    pub slow_figures: serde_json::Value,
 }
 
 /// Whether these bytes are a `meta.json` of ours, whatever its version.

@@ -131,8 +131,10 @@ words! {
         AllSlow = "all-slow",
         /// One object in slow memory, everything else in fast.
         Alone = "alone",
-        /// One that was asked for: a policy, or a set that a search tried.
+        /// One that was asked for: a policy.
         Given = "given",
+        /// A set of objects that a search tried.
+        Searched = "searched",
         /// Fast memory as a cache of slow memory, that the hardware manages.
         MemoryMode = "memory-mode",
         /// A word this version does not know.

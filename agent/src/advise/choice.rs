@@ -1,7 +1,7 @@
 //! Between which tiers an advice chooses, and what stands behind each.
 //!
-//! Figures and back ends are two questions. **Figures** are those of `--tiers`; else what this machine's firmware states of
-//! its kinds of memory; else those of presets, and then the advice says that it rests on an assumption. **Back ends** are
+//! Figures and back ends are two questions. **Figures** are those of `--tiers`; else those that a simulated profile was modelled
+//! with; else what this machine's firmware states of its kinds of memory; else those of presets, and then the advice says that it rests on an assumption. **Back ends** are
 //! those of `--fast-node`, `--slow-node` and `--slow-dir`; else those of the tier file; else those that the policy to be
 //! updated has for tiers of the same names; else this machine's: nodes with CPUs for the fastest tier, and its other kind of
 //! memory for the slowest. A tier that has none after all of that can be advised on but not placed in, and the advice says
@@ -15,6 +15,7 @@ use tierscope_machine::{DeviceKind, Machine, filesystem_of, memory_kinds, missin
 use tierscope_policy::Policy;
 use tierscope_report::TierNote;
 use tierscope_tiers::{Backend, Figure, Origin, Quantity, Tier, Tiers};
+use tierscope_traces::SimulatedTiers;
 
 /// Presets for memory and for memory that is slower, where nothing else is known.
 const MEMORY: (&str, &str) = ("ddr5", "cxl-asic");
@@ -35,13 +36,15 @@ impl Choice {
     pub(super) fn make(
         arguments: &AdviseArguments,
         machine: &Machine,
+        simulated: Option<&SimulatedTiers>,
         earlier: Option<&Policy>,
         date: &str,
     ) -> Result<Self, Failure> {
         let asked = Asked::check(arguments, machine)?;
-        let mut choice = match &arguments.tiers {
-            Some(word) => named_tiers(word)?,
-            None => here(&asked, machine, date)?,
+        let mut choice = match (&arguments.tiers, simulated) {
+            (Some(word), _) => named_tiers(word)?,
+            (None, Some(simulated)) => of_simulation(simulated),
+            (None, None) => here(&asked, machine, date)?,
         };
         choice.put_behind(&asked, earlier, machine, date);
         Ok(choice)
@@ -186,6 +189,28 @@ fn named_tiers(word: &str) -> Result<Choice, Failure> {
         _ => vec![format!("{left_out} are left out: no latency (read_latency_ns) is known of them.")],
     };
     Ok(Choice { tiers, assumptions })
+}
+
+/// The tiers that a simulated profile is of, with the figures that were modelled.
+fn of_simulation(simulated: &SimulatedTiers) -> Choice {
+    let tier = |name: &str, figures: &serde_json::Value| {
+        let mut tier = Tier::named(name);
+        for quantity in [
+            Quantity::ReadLatencyNs,
+            Quantity::SequentialReadLatencyNs,
+            Quantity::WriteLatencyNs,
+            Quantity::ReadBandwidthGbs,
+            Quantity::WriteBandwidthGbs,
+            Quantity::GranuleBytes,
+        ] {
+            if let Some(value) = figures.get(quantity.key()).and_then(serde_json::Value::as_f64) {
+                tier.set(quantity, Figure::new(value, Origin { source: Some("the simulation".into()), date: None }));
+            }
+        }
+        tier
+    };
+    let tiers = vec![tier(&simulated.fast, &simulated.fast_figures), tier(&simulated.slow, &simulated.slow_figures)];
+    Choice { tiers, assumptions: Vec::new() }
 }
 
 /// This machine's kinds of memory, or presets in their place.

@@ -32,10 +32,11 @@ pub(crate) fn run(arguments: &AdviseArguments) -> Result<u8, Failure> {
     let output = arguments.output.as_ref().map(claim).transpose()?;
     let earlier = output.as_ref().map(earlier).transpose()?.flatten();
     let machine = detect(&Root::default());
-    let choice = Choice::make(arguments, &machine, earlier.as_ref().map(|(_, policy)| policy), &today())?;
-
     let mut remarks = Vec::new();
     let profile = open_named(&arguments.profile, &[], &mut remarks)?;
+    let simulated = profile.meta().simulation.as_ref().and_then(|simulation| simulation.tiers.first());
+    let earlier_policy = earlier.as_ref().map(|(_, policy)| policy);
+    let choice = Choice::make(arguments, &machine, simulated, earlier_policy, &today())?;
     let tables = profile.tables();
     let summary = summarise(profile.meta(), &tables, SortKey::Share);
     let options =

@@ -6,6 +6,7 @@ use clap::Parser;
 use tierscope_machine::{Attributes, KernelTier, Machine, Node};
 use tierscope_policy::Policy;
 use tierscope_tiers::{Backend, Quantity};
+use tierscope_traces::SimulatedTiers;
 
 fn arguments(options: &[&str]) -> AdviseArguments {
     let line = ["tierscope", "advise", "app.tsp", "--fast", "25%"].iter().chain(options);
@@ -38,11 +39,11 @@ fn machine(nodes: Vec<Node>) -> Machine {
 }
 
 fn chosen(options: &[&str], machine: &Machine) -> Choice {
-    Choice::make(&arguments(options), machine, None, "2026-11-21").unwrap()
+    Choice::make(&arguments(options), machine, None, None, "2026-11-21").unwrap()
 }
 
 fn refused(options: &[&str], machine: &Machine) -> String {
-    Choice::make(&arguments(options), machine, None, "2026-11-21").unwrap_err().to_string()
+    Choice::make(&arguments(options), machine, None, None, "2026-11-21").unwrap_err().to_string()
 }
 
 /// Name, nodes and latency of each tier.
@@ -158,7 +159,26 @@ fn an_earlier_policy_says_what_is_behind_tiers_of_the_same_names() {
     let text = "schema = \"tierscope.policy/1\"\ndefault.tier = \"cxl-asic\"\n\
                 [tiers.ddr5]\nbackend = \"default\"\n[tiers.cxl-asic]\nbackend = \"swap\"\n";
     let earlier = Policy::parse(text).unwrap();
-    let choice = Choice::make(&arguments(&[]), &machine, Some(&earlier), "2026-11-21").unwrap();
+    let choice = Choice::make(&arguments(&[]), &machine, None, Some(&earlier), "2026-11-21").unwrap();
     assert_eq!(choice.tiers[1].backend, Some(Backend::Swap));
     assert!(choice.obstacles(&machine)[0].contains("no swap area"), "{choice:?}");
+}
+
+#[test]
+fn a_simulated_profile_is_advised_on_with_the_tiers_it_was_modelled_with() {
+    let simulated = SimulatedTiers {
+        name: "cxl".into(),
+        fast: "ddr5".into(),
+        slow: "cxl".into(),
+        fast_figures: serde_json::json!({"read_latency_ns": 110.0, "read_bandwidth_gbs": 200.0}),
+        slow_figures: serde_json::json!({"read_latency_ns": 271.0}),
+    };
+    let machine = Machine::default();
+    let choice = Choice::make(&arguments(&[]), &machine, Some(&simulated), None, "2026-11-21").unwrap();
+    let tiers: Vec<(&str, Option<f64>)> =
+        choice.tiers.iter().map(|tier| (tier.name.as_str(), tier.value(Quantity::ReadLatencyNs))).collect();
+    assert_eq!(tiers, [("ddr5", Some(110.0)), ("cxl", Some(271.0))]);
+    let asked = arguments(&["--tiers", "ddr4,optane-100x6"]);
+    let asked = Choice::make(&asked, &machine, Some(&simulated), None, "2026-11-21").unwrap();
+    assert_eq!(asked.tiers[0].name, "ddr4");
 }

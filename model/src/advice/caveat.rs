@@ -32,6 +32,8 @@ pub enum Caveat {
     },
     /// Levels without latencies.
     NominalLatencies,
+    /// Objects were timed alone, sets were not.
+    SetsFromSingles,
     /// The recording was cut short or is under way.
     Incomplete,
     /// Events or samples were lost.
@@ -124,6 +126,7 @@ impl Caveat {
             Self::OrderOnly { .. } => "order-only",
             Self::NoLevels { .. } => "no-levels",
             Self::NominalLatencies => "nominal-latencies",
+            Self::SetsFromSingles => "sets-from-singles",
             Self::Incomplete => "incomplete",
             Self::Lost { .. } => "lost",
             Self::NoSites { .. } => "no-sites",
@@ -157,6 +160,11 @@ impl Caveat {
             Self::NominalLatencies => {
                 "Samples carry levels but no latencies: each level counts with what it typically \
                                        takes, not with what it took."
+                    .to_owned()
+            }
+            Self::SetsFromSingles => {
+                "The simulation timed each object alone and all together; what a set in between costs is put together from \
+                 those. `tierscope simulate --budget-sweep` times sets."
                     .to_owned()
             }
             Self::Incomplete => {
@@ -235,6 +243,7 @@ pub(super) fn find(meta: &Meta, summary: &Summary, advice: &Advice) -> Vec<Cavea
         Basis::Time => found.push(Caveat::NoLevels { sampler }),
         Basis::MissLevels => found.push(Caveat::NominalLatencies),
         Basis::MissLatency => {}
+        Basis::Simulated => found.push(Caveat::SetsFromSingles),
     }
     if !meta.complete {
         found.push(Caveat::Incomplete);
@@ -248,7 +257,7 @@ pub(super) fn find(meta: &Meta, summary: &Summary, advice: &Advice) -> Vec<Cavea
         found.push(Caveat::NoSites { shim: shim.clone() });
     }
     let slowest = advice.tiers.last().zip(advice.tiers.first());
-    if summary.attribution.none >= NEGLIGIBLE {
+    if summary.attribution.none >= NEGLIGIBLE && advice.basis != Basis::Simulated {
         let ratio = slowest.map_or(1.0, |(slowest, fastest)| slowest.tier.latency_ratio(&fastest.tier));
         let share = summary.attribution.none;
         found.push(Caveat::Unattributed { share, most: share * (ratio - 1.0).max(0.0) });
@@ -261,7 +270,7 @@ pub(super) fn find(meta: &Meta, summary: &Summary, advice: &Advice) -> Vec<Cavea
     let movable = || advice.objects.iter().filter(|object| object.fixed.is_none());
     let of = movable().filter(|object| object.object.samples > 0.0).count();
     let objects = movable().filter(|object| object.object.samples > 0.0 && object.object.samples < FEW_SAMPLES).count();
-    if objects > 0 {
+    if objects > 0 && advice.basis != Basis::Simulated {
         found.push(Caveat::FewSamples { objects, of });
     }
     let objects = movable().filter(|object| object.bytes == 0).count();
@@ -272,7 +281,9 @@ pub(super) fn find(meta: &Meta, summary: &Summary, advice: &Advice) -> Vec<Cavea
         found.push(Caveat::SampledBlocks { below: meta.allocator.large_bytes });
     }
     found.extend(paged(advice));
-    found.extend(bandwidth(advice));
+    if advice.basis != Basis::Simulated {
+        found.extend(bandwidth(advice));
+    }
     found.extend(capped(advice));
     let phases = summary.phases.iter().filter(|phase| phase.samples > 0.0).count();
     if phases > 1 {

@@ -22,6 +22,7 @@ use tierscope_traces::{Access, Level, Meta, SampleRow, SamplerKind, Tables};
 
 use super::place::Fixed;
 use super::tier::Tier;
+use super::timed::Timed;
 use crate::interval::{BATCHES, share_interval};
 use crate::summary::{Summary, plausible};
 
@@ -36,6 +37,8 @@ pub enum Basis {
     MissLevels,
     /// First touches or events of an unknown kind: an order, not a time.
     Touches,
+    /// Times of a simulation.
+    Simulated,
 }
 
 impl Basis {
@@ -47,6 +50,7 @@ impl Basis {
             Self::MissLatency => "miss-latency",
             Self::MissLevels => "miss-levels",
             Self::Touches => "touches",
+            Self::Simulated => "simulated",
         }
     }
 
@@ -58,6 +62,7 @@ impl Basis {
             Self::MissLatency => "of the sampled latency",
             Self::MissLevels => "of the estimated latency",
             Self::Touches => "of the first touches",
+            Self::Simulated => "of what all cost alone",
         }
     }
 }
@@ -84,6 +89,8 @@ pub(super) struct Costs {
     effective: f64,
     /// By tier: how much longer reads and writes take, less one.
     rates: Vec<(f64, f64)>,
+    /// What a simulation timed; it then is what counts.
+    timed: Option<Timed>,
 }
 
 impl Costs {
@@ -94,7 +101,8 @@ impl Costs {
         recorded: &FxHashMap<String, Vec<u32>>,
         tiers: &[Tier],
     ) -> Self {
-        let basis = basis(meta.sampler.kind, tables);
+        let timed = Timed::new(meta, tables, summary, recorded, tiers);
+        let basis = if timed.is_some() { Basis::Simulated } else { basis(meta.sampler.kind, tables) };
         let fastest_ns = tiers.first().map_or(1.0, |tier| tier.latency_ns);
         let mut places: FxHashMap<u32, usize> = FxHashMap::default();
         for (place, object) in summary.objects.iter().enumerate() {
@@ -129,7 +137,7 @@ impl Costs {
             })
             .collect();
         let effective = if squares > 0.0 { sum * sum / squares } else { 0.0 };
-        Self { basis, hits, totals, effective, rates }
+        Self { basis, hits, totals, effective, rates, timed }
     }
 
     pub(super) fn basis(&self) -> Basis {
@@ -138,6 +146,9 @@ impl Costs {
 
     /// The share of every object of the summary in what the basis counts.
     pub(super) fn shares(&self) -> Vec<f64> {
+        if let Some(timed) = &self.timed {
+            return timed.shares(self.hits.len());
+        }
         let total: f64 = self.totals.iter().sum();
         let share = |hits: &Hits| hits.reads.iter().chain(&hits.writes).sum::<f64>() / total;
         self.hits.iter().map(share).map(|share| if share.is_finite() { share } else { 0.0 }).collect()
@@ -145,6 +156,9 @@ impl Costs {
 
     /// What an object of the summary adds to the run in a tier.
     pub(super) fn of(&self, object: usize, tier: usize) -> Cost {
+        if let Some(timed) = &self.timed {
+            return timed.of(object, tier);
+        }
         let mut sum = [0.0; BATCHES];
         self.charge(object, tier, &mut sum);
         let (reads, writes) = self.rates.get(tier).copied().unwrap_or_default();
@@ -173,14 +187,14 @@ impl Costs {
     /// Forecasts for sets of the `movable` objects of the summary, beside what the fixed ones cost.
     pub(super) fn forecast<'a>(&'a self, movable: &'a [usize], found: &[Option<Fixed>]) -> SetCosts<'a> {
         let mut fixed = [0.0; BATCHES];
-        let mut fixed_tiers = Vec::new();
+        let mut fixed_placed = Vec::new();
         let slowest = self.rates.len().saturating_sub(1);
         for (object, reason) in found.iter().enumerate() {
             let Some(tier) = reason.map(|reason| reason.tier(slowest)).filter(|&tier| tier > 0) else { continue };
             self.charge(object, tier, &mut fixed);
-            fixed_tiers.push(tier);
+            fixed_placed.push((object, tier));
         }
-        SetCosts { costs: self, movable, fixed, fixed_tiers }
+        SetCosts { costs: self, movable, fixed, fixed_placed }
     }
 }
 
@@ -190,16 +204,22 @@ pub(super) struct SetCosts<'a> {
     /// By object of the problem: its place in the summary.
     movable: &'a [usize],
     fixed: Batches,
-    fixed_tiers: Vec<usize>,
+    /// Fixed objects that are not in the fastest tier, each with its tier.
+    fixed_placed: Vec<(usize, usize)>,
 }
 
 impl Forecast for SetCosts<'_> {
     fn forecast(&self, _: &Problem, placed: &[usize]) -> Cost {
+        if let Some(timed) = &self.costs.timed {
+            let placed = self.movable.iter().copied().zip(placed.iter().copied());
+            return timed.together(placed.chain(self.fixed_placed.iter().copied()));
+        }
         let mut sum = self.fixed;
         for (&object, &tier) in self.movable.iter().zip(placed) {
             self.costs.charge(object, tier, &mut sum);
         }
-        let used = placed.iter().chain(&self.fixed_tiers).filter(|&&tier| tier > 0);
+        let fixed_tiers = self.fixed_placed.iter().map(|(_, tier)| tier);
+        let used = placed.iter().chain(fixed_tiers).filter(|&&tier| tier > 0);
         let rates = used.filter_map(|&tier| self.costs.rates.get(tier));
         self.costs.cost(&sum, rates.map(|&(reads, writes)| reads.max(writes)).fold(0.0, f64::max))
     }
@@ -227,7 +247,7 @@ fn basis(kind: SamplerKind, tables: &Tables) -> Basis {
 fn time(basis: Basis, sample: &SampleRow, memory_ns: f64) -> f64 {
     let [l1, l2, l3] = NOMINAL_NS;
     match basis {
-        Basis::Time | Basis::Touches => 1.0,
+        Basis::Time | Basis::Touches | Basis::Simulated => 1.0,
         Basis::MissLatency => f64::from(sample.latency.unwrap_or(0)),
         Basis::MissLevels => match sample.level {
             Some(Level::L1 | Level::Unknown) | None => l1,

@@ -4,7 +4,8 @@
 //! the ratio of that to the fastest tier's. So an object with a share *s* of the run's time adds *s* (latency ratio - 1) to
 //! the run in that tier ([`cost`]). That is the whole model. It needs no training, and it overstates: time spent computing
 //! on an object counts as waiting for it where the sampler cannot tell, and accesses that overlap wait together. It
-//! understates where a tier's bandwidth ends. Every such limit that applies to a profile is a [`Caveat`] of its advice.
+//! understates where a tier's bandwidth ends. Where a simulation timed the tiers in question, its times are taken instead
+//! (`timed`). Every such limit that applies to a profile is a [`Caveat`] of its advice.
 //!
 //! **What is placed.** Heap objects with a call stack and globals with a symbol of at least a page: those a policy can name.
 //! Small blocks go by site, all together. Stacks, mapped files and memory without a name stay where they are, and what
@@ -22,6 +23,7 @@ mod place;
 pub mod policy;
 mod rank;
 mod tier;
+mod timed;
 mod why;
 
 use rustc_hash::FxHashMap;
@@ -157,11 +159,11 @@ pub struct CurveStep {
 pub fn advise(meta: &Meta, tables: &Tables, summary: &Summary, options: &Options) -> Result<Advice, AdviceError> {
     tier::check(&options.tiers)?;
     options.ranker.check(meta.sampler.kind)?;
-    if summary.samples <= 0.0 {
-        return Err(AdviceError::NoSamples);
-    }
     let recorded = crate::summary::recorded(tables);
     let costs = Costs::measure(meta, tables, summary, &recorded, &options.tiers);
+    if summary.samples <= 0.0 && costs.basis() != Basis::Simulated {
+        return Err(AdviceError::NoSamples);
+    }
     if costs.basis() == Basis::Touches && matches!(options.goal, Goal::MaxSlowdown { .. }) {
         return Err(AdviceError::NoSlowdown { sampler: meta.sampler.kind });
     }
