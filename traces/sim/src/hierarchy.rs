@@ -20,7 +20,7 @@
 use crate::array::{Array, Found};
 use crate::block::{Access, Block};
 use crate::line::{DIRTY, EMPTY, PREFETCHED, SHARED, address_of, line, line_of, owner, word};
-use crate::machine::{Machine, Prefetch};
+use crate::machine::{LINE_BYTES, Machine, Prefetch};
 use crate::objects::{ObjectId, Shadow};
 use crate::prefetch::next_in_page;
 use crate::private::{Private, array};
@@ -108,38 +108,48 @@ impl Hierarchy {
         core
     }
 
-    /// Serves an access of a core by the instruction at `ip`.
-    #[inline]
+    /// Serves an access of a core if the first levels of cache and TLB do, at once and without side effects: most accesses. Else
+    /// nothing has happened but that its page was used.
+    #[inline(always)]
+    pub(crate) fn access_near(&mut self, core: usize, access: &Access, object: ObjectId) -> bool {
+        let private = &mut self.cores[core];
+        if straddles(access) || !private.tlb.access_known(access.address) {
+            return false;
+        }
+        let line = line_of(access.address);
+        let Some(near) = private.l1d.newest(line).filter(|near| **near & (SHARED | PREFETCHED) == 0) else {
+            return false;
+        };
+        if access.store {
+            *near = word(line, object) | DIRTY;
+        }
+        true
+    }
+
+    /// Serves an access of a core, to this object, by the instruction at `ip`.
+    #[inline(never)]
     pub(crate) fn access(
         &mut self,
-        core: usize,
+        (core, ip): (usize, u64),
         access: &Access,
-        ip: u64,
+        object: ObjectId,
         map: &Shadow,
         effects: &mut Effects,
     ) -> Served {
-        let Access { address, bytes, store, .. } = *access;
-        let tlb = self.cores[core].tlb.access(address, bytes);
-        let object = map.find(address);
+        let Access { address, store, .. } = *access;
+        let tlb = self.cores[core].tlb.access(address);
         let dirty = if store { DIRTY } else { 0 };
         let line = line_of(address);
         let request = Request { core, line, new: word(line, object) | dirty, address, ip };
         let (level, prefetched) = self.half(&request, map, effects);
-        let mut served = Served { object, level, tlb, prefetched, straddles: false };
-        let second = line_of(address.wrapping_add(u64::from(bytes.max(1)) - 1));
-        if second != line {
-            served.straddles = true;
-            self.second_half(
-                &Request { line: second, address: address_of(second), ..request },
-                &mut served,
-                map,
-                effects,
-            );
+        let mut served = Served { object, level, tlb, prefetched, straddles: straddles(access) };
+        if served.straddles {
+            let second = address_of(line + 1);
+            self.second_half(&Request { line: line_of(second), address: second, ..request }, &mut served, map, effects);
         }
         served
     }
 
-    #[inline(never)]
     fn second_half(&mut self, request: &Request, served: &mut Served, map: &Shadow, effects: &mut Effects) {
         let object = map.find(request.address);
         let request = Request { new: word(request.line, object) | request.new & DIRTY, ..*request };
@@ -148,11 +158,11 @@ impl Hierarchy {
             effects.push(TrafficKind::Half, request.line, object);
         }
         served.level = served.level.max(level);
+        served.tlb = served.tlb.max(self.cores[request.core].tlb.access(request.address));
         served.prefetched |= prefetched;
     }
 
     /// One line of an access: what served it, and whether a prefetch had brought it.
-    #[inline]
     fn half(&mut self, request: &Request, map: &Shadow, effects: &mut Effects) -> (Level, bool) {
         match self.cores[request.core].l1d.access(request.line, request.new) {
             Found::Hit(word) if *word & (SHARED | PREFETCHED) == 0 => {
@@ -171,7 +181,6 @@ impl Hierarchy {
     }
 
     /// A hit in the first level of a line that others may have, or that a prefetch brought.
-    #[inline(never)]
     fn flagged(&mut self, request: &Request, flags: u64, map: &Shadow, effects: &mut Effects) -> (Level, bool) {
         if request.is_store() && flags & SHARED != 0 {
             self.make_only(request.core, request.line, effects);
@@ -184,7 +193,6 @@ impl Hierarchy {
     }
 
     /// The line came into the first level, and `victim` left it.
-    #[inline(never)]
     fn miss(&mut self, request: &Request, victim: u64, map: &Shadow, effects: &mut Effects) -> (Level, bool) {
         self.leave_l1(request.core, victim, effects);
         let served = self.beyond_l1(request, effects);
@@ -263,17 +271,18 @@ impl Hierarchy {
 
     /// A store around the caches.
     pub(crate) fn around(&mut self, core: usize, access: &Access, map: &Shadow, effects: &mut Effects) -> Served {
-        let Access { address, bytes, .. } = *access;
-        let tlb = self.cores[core].tlb.access(address, bytes);
-        let object = map.find(address);
-        let (first, last) = (line_of(address), line_of(address.wrapping_add(u64::from(bytes.max(1)) - 1)));
-        for line in [first, last].into_iter().take(if first == last { 1 } else { 2 }) {
+        let address = access.address;
+        let mut served = Served { object: map.find(address), straddles: straddles(access), ..Served::default() };
+        let second = served.straddles.then(|| address_of(line_of(address) + 1));
+        for address in [Some(address), second].into_iter().flatten() {
+            let line = line_of(address);
+            served.tlb = served.tlb.max(self.cores[core].tlb.access(address));
             if self.cores[core].combine(line) {
                 self.write_through(line, effects);
-                effects.push(TrafficKind::NonTemporal, line, object);
+                effects.push(TrafficKind::NonTemporal, line, map.find(address));
             }
         }
-        Served { object, level: Level::L1, tlb, prefetched: false, straddles: first != last }
+        served
     }
 
     /// Takes a line out of all caches; it is written to memory if it was dirty.
@@ -396,6 +405,12 @@ impl Hierarchy {
             effects.push(TrafficKind::Prefetch, line, object);
         }
     }
+}
+
+/// Whether an access lies in two lines.
+#[inline(always)]
+fn straddles(access: &Access) -> bool {
+    access.address % LINE_BYTES + u64::from(access.bytes) > LINE_BYTES
 }
 
 /// Puts a dirty word into a level that may have its line. Returns what had to leave for it.

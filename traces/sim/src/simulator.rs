@@ -16,9 +16,6 @@ use crate::outcome::{Allocation, Module, Outcome, Sample, Site, Thread};
 use crate::placing::Placing;
 use crate::served::{Level, Served, Tlb, TrafficKind};
 
-/// No thread runs on a cpu.
-const NOT_RUNNING: usize = usize::MAX;
-
 /// Whether to go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
@@ -49,8 +46,8 @@ pub struct Simulator {
     /// By number of object; the first is what lies in none.
     counts: Vec<Counts>,
     totals: Totals,
-    /// By number of cpu: which of `threads` runs there.
-    running: Vec<usize>,
+    /// By number of cpu; None where no thread runs.
+    running: Vec<Option<Running>>,
     threads: Vec<Thread>,
     modules: Vec<Module>,
     sites: Vec<Site>,
@@ -63,6 +60,13 @@ pub struct Simulator {
     served: Vec<Served>,
     /// Those of them that are to be samples.
     sampled: Vec<u32>,
+}
+
+/// A thread on a cpu: which of all threads, and on which core.
+#[derive(Debug, Clone, Copy)]
+struct Running {
+    thread: usize,
+    core: usize,
 }
 
 /// Chooses every so many of the loads that miss the last-level cache.
@@ -106,63 +110,73 @@ impl Simulator {
         let instructions = block.ops.len() as u64;
         self.extent.advance(self.totals.instructions);
         self.totals.instructions += instructions;
-        let thread = self.thread(cpu);
+        let Running { thread, core } = self.running(cpu);
         self.threads[thread].instructions += instructions;
-        if self.extent.detail != Detail::Off {
-            self.touch(cpu, block, accesses);
-        }
-        if self.extent.detail == Detail::Full {
-            self.count(cpu, block, accesses);
+        match self.extent.detail {
+            Detail::Off => {}
+            Detail::Warm => self.touch::<false>(core, block, accesses),
+            Detail::Full => {
+                self.touch::<true>(core, block, accesses);
+                self.totals.counted_instructions += instructions;
+                self.totals.blocks += 1;
+                self.count_effects();
+                if !self.sampled.is_empty() {
+                    self.sample(cpu, block, accesses);
+                }
+            }
         }
         if self.totals.counted_instructions >= self.max_instructions { Next::Stop } else { Next::GoOn }
     }
 
-    /// Accesses go their way through the caches.
-    fn touch(&mut self, cpu: u16, block: &Block, accesses: &[Access]) {
-        let Self { hierarchy, space, effects, served, .. } = self;
+    /// Accesses go their way through the caches; how they were served is noted and, if wanted, counted.
+    fn touch<const COUNTED: bool>(&mut self, core: usize, block: &Block, accesses: &[Access]) {
+        let Self { hierarchy, space, effects, served, counts, totals, has_l2, sampler, sampled, .. } = self;
         effects.clear();
-        served.clear();
-        let core = hierarchy.core(cpu);
+        sampled.clear();
+        served.resize(accesses.len(), Served::default());
         let map = space.map();
         hierarchy.fetch(core, block, map, effects);
         let mut senseless = 0;
-        for (index, access) in accesses.iter().enumerate() {
-            effects.access = index as u32;
+        for ((index, access), served) in (0..).zip(accesses).zip(served.iter_mut()) {
+            effects.access = index;
             let op = block.ops.get(usize::from(access.op));
             senseless += u64::from(op.is_none());
             let (offset, around) = op.map_or((0, false), |op| (op.offset, op.non_temporal && access.store));
+            let object = map.find(access.address);
+            let near = !around && hierarchy.access_near(core, access, object);
+            *served = Served { object, ..Served::default() };
+            if COUNTED {
+                let counts = &mut counts[object.index()];
+                if access.store {
+                    counts.stores += 1;
+                } else {
+                    counts.loads += 1;
+                }
+            }
+            if near {
+                continue;
+            }
             let ip = block.address.wrapping_add(u64::from(offset));
-            served.push(if around {
+            *served = if around {
                 hierarchy.around(core, access, map, effects)
             } else {
-                hierarchy.access(core, access, ip, map, effects)
-            });
+                hierarchy.access((core, ip), access, object, map, effects)
+            };
+            if !COUNTED {
+                continue;
+            }
+            totals.straddling += u64::from(served.straddles);
+            count_far(&mut counts[object.index()], served, access.store, *has_l2);
+            if served.level == Level::Memory && !access.store && sampler.as_mut().is_some_and(Sampler::chooses) {
+                sampled.push(index);
+            }
         }
         space.approximations.senseless_accesses += senseless;
     }
 
-    /// How they were served is counted.
-    fn count(&mut self, cpu: u16, block: &Block, accesses: &[Access]) {
-        let Self { counts, totals, effects, served, has_l2, sampler, sampled, .. } = self;
-        sampled.clear();
-        totals.counted_instructions += block.ops.len() as u64;
-        totals.blocks += 1;
-        for (index, (access, served)) in accesses.iter().zip(served.iter()).enumerate() {
-            let counts = &mut counts[served.object.index()];
-            if access.store {
-                counts.stores += 1;
-            } else {
-                counts.loads += 1;
-            }
-            if served.level == Level::L1 && served.tlb == Tlb::L1 && !served.straddles {
-                continue;
-            }
-            totals.straddling += u64::from(served.straddles);
-            count_far(counts, served, access.store, *has_l2);
-            if served.level == Level::Memory && !access.store && sampler.as_mut().is_some_and(Sampler::chooses) {
-                sampled.push(index as u32);
-            }
-        }
+    /// What accesses caused besides being served is counted.
+    fn count_effects(&mut self) {
+        let Self { counts, totals, effects, .. } = self;
         totals.l1i_misses += effects.l1i_misses;
         totals.llc_fetch_misses += effects.llc_fetch_misses;
         totals.invalidations += effects.invalidations;
@@ -176,9 +190,6 @@ impl Simulator {
                 TrafficKind::Half | TrafficKind::Fetch => counts.bytes_read += LINE_BYTES,
                 TrafficKind::Writeback | TrafficKind::NonTemporal => counts.bytes_written += LINE_BYTES,
             }
-        }
-        if !self.sampled.is_empty() {
-            self.sample(cpu, block, accesses);
         }
     }
 
@@ -249,8 +260,8 @@ impl Simulator {
             }
             Event::Stack { tid, low, high } => Some(self.space.stack(tid, low, high, &now)),
             Event::ThreadEnded => {
-                if let Some(thread) = self.running.get_mut(usize::from(cpu)) {
-                    *thread = NOT_RUNNING;
+                if let Some(running) = self.running.get_mut(usize::from(cpu)) {
+                    *running = None;
                 }
                 None
             }
@@ -277,26 +288,29 @@ impl Simulator {
         }
     }
 
-    /// Which thread runs on a cpu. One that did not say that it started has number 0 in the kernel.
-    fn thread(&mut self, cpu: u16) -> usize {
+    /// What runs on a cpu. A thread that did not say that it started has number 0 in the kernel.
+    #[inline]
+    fn running(&mut self, cpu: u16) -> Running {
         match self.running.get(usize::from(cpu)) {
-            Some(thread) if *thread != NOT_RUNNING => *thread,
+            Some(Some(running)) => *running,
             _ => self.start_thread(cpu, 0),
         }
     }
 
-    fn start_thread(&mut self, cpu: u16, tid: u32) -> usize {
+    fn start_thread(&mut self, cpu: u16, tid: u32) -> Running {
+        let running = Running { thread: self.threads.len(), core: self.hierarchy.core(cpu) };
+        self.threads.push(Thread { tid, instructions: 0 });
         let cpu = usize::from(cpu);
         if self.running.len() <= cpu {
-            self.running.resize(cpu + 1, NOT_RUNNING);
+            self.running.resize(cpu + 1, None);
         }
-        self.running[cpu] = self.threads.len();
-        self.threads.push(Thread { tid, instructions: 0 });
-        self.running[cpu]
+        self.running[cpu] = Some(running);
+        running
     }
 
     fn now(&self, cpu: u16) -> Now {
-        let thread = self.running.get(usize::from(cpu)).and_then(|thread| self.threads.get(*thread));
+        let running = self.running.get(usize::from(cpu)).copied().flatten();
+        let thread = running.and_then(|running| self.threads.get(running.thread));
         let instructions = self.totals.instructions;
         Now { time: instructions, instructions, tid: thread.map_or(0, |thread| thread.tid) }
     }
