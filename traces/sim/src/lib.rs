@@ -22,6 +22,7 @@ mod extent;
 mod hierarchy;
 mod line;
 pub mod machine;
+pub mod memory_mode;
 pub mod objects;
 pub mod outcome;
 mod placing;
@@ -29,7 +30,9 @@ mod prefetch;
 mod private;
 pub mod served;
 mod simulator;
+pub mod timing;
 mod tlb;
+pub mod windows;
 
 pub use block::{Access, Block, Class, Op, Registers};
 pub use config::{Config, ConfigError, Detail, Placement, Tier, TierSet, Windows};
