@@ -22,6 +22,7 @@ mod memory;
 mod pipeline;
 mod predictor;
 mod run;
+mod sampling;
 mod scale;
 mod servers;
 mod step;
@@ -38,13 +39,13 @@ use crate::memory_mode::MemoryMode;
 use crate::objects::ObjectId;
 use crate::outcome::LaneKind;
 use crate::served::{Level, Served, Traffic, TrafficKind};
-use crate::windows::{Phase, Position, Reference};
 use front::{Common, Front};
 use lanes::{Lanes, Place};
 use medium::Medium;
 use memory::{GroupTier, Memory, ModeLanes};
 use pipeline::Pipeline;
 use run::Report;
+use sampling::Sampling;
 use scale::Scale;
 use step::Batch;
 use vector::WIDTH;
@@ -111,14 +112,6 @@ struct Told {
     observed: Vec<Observed>,
 }
 
-struct Sampling {
-    position: Position,
-    phase: Phase,
-    /// By set: its all-fast lane.
-    references: Vec<Reference>,
-    kept: u64,
-}
-
 /// All cores in all lanes.
 pub struct Timing {
     common: Common,
@@ -164,12 +157,7 @@ impl Timing {
         let media: Vec<Medium> = config.tiers.iter().map(|tier| Medium::new(tier, &scale)).collect();
         let far = |tier: u16| media.get(usize::from(tier)).map_or(0, |medium| u64::from(medium.far));
         let gaps = config.sets.iter().map(|set| far(set.slow).saturating_sub(far(set.fast)).max(1)).collect();
-        let sampling = config.sampling.map(|windows| Sampling {
-            position: Position::new(windows),
-            phase: Phase::Skip,
-            references: vec![Reference::default(); config.sets.len()],
-            kept: 0,
-        });
+        let sampling = config.sampling.map(|windows| Sampling::new(windows, config.sets.len()));
         let mut timing = Self {
             common: Common { scale, modes: Vec::new(), worst_line: 0 },
             media,
@@ -473,78 +461,6 @@ impl Timing {
         }
     }
 
-    /// Whether a block is timed; if not, its branch is learnt.
-    fn is_timed(&mut self, cpu: usize, block: &Block, instructions: u64) -> bool {
-        let Some(sampling) = &mut self.sampling else { return true };
-        let (before, phase) = (sampling.phase, sampling.position.phase());
-        sampling.position.advance(instructions);
-        sampling.phase = phase;
-        if phase != before {
-            self.change(before, phase);
-        }
-        if phase == Phase::Skip
-            && let Some(core) = self.cores.get_mut(cpu)
-        {
-            core.front.warm(block);
-            return false;
-        }
-        if let Some(sampling) = self.sampling.as_mut().filter(|_| phase == Phase::Keep) {
-            sampling.kept += instructions;
-        }
-        true
-    }
-
-    fn change(&mut self, before: Phase, phase: Phase) {
-        self.flush();
-        if before == Phase::Keep {
-            self.keep();
-        }
-        if before == Phase::Skip {
-            let latest = self.latest();
-            for core in &mut self.cores {
-                core.front.interrupt();
-                for (pipeline, latest) in core.pipelines.iter_mut().zip(&latest) {
-                    for (lane, clock) in latest.iter().enumerate() {
-                        pipeline.wait_until(lane, *clock);
-                    }
-                }
-            }
-        }
-        if phase == Phase::Keep {
-            let clocks: Vec<u64> = (0..self.lanes.entries.len()).map(|number| self.clock_of(number)).collect();
-            for (entry, clock) in self.lanes.entries.iter_mut().zip(clocks) {
-                entry.window = clock;
-            }
-            if let Some(sampling) = &mut self.sampling {
-                sampling.kept = 0;
-            }
-        }
-    }
-
-    /// A window is over: what each lane took in it.
-    fn keep(&mut self) {
-        let Some(kept) = self.sampling.as_ref().map(|sampling| sampling.kept as f64).filter(|kept| *kept > 0.0) else {
-            return;
-        };
-        let spans: Vec<Option<f64>> = (0..self.lanes.entries.len())
-            .map(|number| {
-                let entry = self.lanes.entries.get(number)?;
-                Some(self.clock(entry.at?).saturating_sub(entry.window) as f64 / f64::from(self.common.scale.cycle))
-            })
-            .collect();
-        let fast: Vec<f64> = self.all_fast.iter().map(|n| spans.get(*n).copied().flatten().unwrap_or(0.0)).collect();
-        for (entry, span) in self.lanes.entries.iter_mut().zip(spans) {
-            let set = set_of(entry.kind);
-            if let (Some(span), Some(fast)) = (span, fast.get(set)) {
-                entry.difference.add(fast / kept, (span - fast) / kept);
-            }
-        }
-        let references = self.sampling.iter_mut().flat_map(|sampling| &mut sampling.references);
-        for (reference, fast) in references.zip(fast) {
-            reference.add(fast / kept);
-        }
-    }
-
     /// What was observed since the last call, in the order of execution.
     pub fn observed(&mut self) -> std::vec::Drain<'_, Observed> {
         self.told.observed.drain(..)
@@ -575,12 +491,7 @@ impl Timing {
     /// Ends the run, and says how long it took in each placement. The first is the all-fast lane of the first set.
     pub fn finish(&mut self) -> Vec<LaneTime> {
         self.flush();
-        if self.sampling.as_ref().is_some_and(|sampling| sampling.phase == Phase::Keep) {
-            self.keep();
-            if let Some(sampling) = &mut self.sampling {
-                sampling.phase = Phase::Skip;
-            }
-        }
+        self.end_window();
         (0..self.lanes.entries.len()).filter_map(|number| self.lane_time(number)).collect()
     }
 
@@ -601,14 +512,7 @@ impl Timing {
             let tiers = self.groups.get(place.group).into_iter().flat_map(|group| &group.memory.tiers);
             time.moved = tiers.filter_map(|tier| tier.moved.get(place.lane).copied()).collect();
         }
-        if let Some(reference) = self.sampling.as_ref().and_then(|sampling| sampling.references.get(set)) {
-            let all = self.instructions as f64;
-            let lane = reference.lane(&entry.difference);
-            time.cycles = (lane.mean * all).round() as u64;
-            time.half = Some(lane.half * all);
-            // That of the ratio times the reference, so that dividing by the all-fast cycles gives the interval of the criticality.
-            time.half_difference = Some(reference.ratio(&entry.difference).half * reference.estimate().mean * all);
-        }
+        self.estimate(entry, &mut time);
         Some(time)
     }
 }
