@@ -424,3 +424,88 @@ fn put(level: &mut Array, dirty: u64) -> Option<u64> {
         Found::Miss(victim) => Some(victim),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::{Cache, Translations};
+    use crate::served::Tlb;
+
+    fn machine(l2: bool, prefetch: Prefetch) -> Machine {
+        let cache = |bytes, ways| Cache { bytes, ways, ..Machine::default().llc };
+        let l2 = l2.then(|| cache(64 * 64, 4));
+        Machine { l1d: cache(16 * 64, 2), l2, llc: cache(256 * 64, 4), prefetch, ..Machine::default() }
+    }
+
+    fn access(hierarchy: &mut Hierarchy, address: u64, bytes: u8, store: bool, effects: &mut Effects) -> Served {
+        let access = Access { address, op: 0, bytes, store };
+        hierarchy.access((0, 0x40_1000), &access, ObjectId(1), &Shadow::default(), effects)
+    }
+
+    #[test]
+    fn the_first_use_of_a_prefetched_line_says_so_and_later_ones_do_not() {
+        for l2 in [true, false] {
+            let prefetch = Prefetch { next_line: false, stride: true, stride_degree: 4 };
+            let mut hierarchy = Hierarchy::new(&machine(l2, prefetch));
+            let mut effects = Effects::default();
+            let mut load = |address| access(&mut hierarchy, address, 8, false, &mut effects);
+            assert!((0..3).all(|line| load(line * 64).level == Level::Memory));
+            let first = load(3 * 64);
+            assert_eq!((first.prefetched, first.level), (true, if l2 { Level::L2 } else { Level::L1 }));
+            assert!(!load(3 * 64).prefetched);
+            assert!(load(4 * 64).prefetched);
+            let prefetched = effects.traffic.iter().filter(|traffic| traffic.kind == TrafficKind::Prefetch);
+            assert_eq!(prefetched.map(|traffic| traffic.address / 64).collect::<Vec<_>>(), [3, 4, 5, 6, 7, 8]);
+        }
+    }
+
+    #[test]
+    fn traffic_names_the_access_that_caused_it_and_whose_line_it_is() {
+        let mut hierarchy = Hierarchy::new(&machine(true, Prefetch::OFF));
+        let mut effects = Effects::default();
+        let served = access(&mut hierarchy, 60, 8, true, &mut effects);
+        assert_eq!((served.level, served.tlb, served.straddles), (Level::Memory, Tlb::Walk, true));
+        let half = Traffic { address: 64, object: ObjectId::NONE, access: 0, kind: TrafficKind::Half };
+        assert_eq!(effects.traffic, [half]);
+        effects.clear();
+        for line in 2..2000 {
+            effects.access = line;
+            access(&mut hierarchy, u64::from(line) * 64, 8, false, &mut effects);
+        }
+        let written: Vec<_> = effects.traffic.iter().map(|t| (t.kind, t.address, t.object)).collect();
+        // The second half lies in no object, by the empty map; the first was said to be object 1.
+        assert_eq!(written, [(TrafficKind::Writeback, 0, ObjectId(1)), (TrafficKind::Writeback, 64, ObjectId::NONE)]);
+        assert!(effects.traffic.iter().all(|traffic| traffic.access >= 256));
+    }
+
+    #[test]
+    fn only_the_second_half_from_memory_is_one_line() {
+        let mut hierarchy = Hierarchy::new(&machine(true, Prefetch::OFF));
+        let mut effects = Effects::default();
+        access(&mut hierarchy, 0, 8, false, &mut effects);
+        assert_eq!(access(&mut hierarchy, 60, 8, false, &mut effects).level, Level::Memory);
+        assert!(effects.traffic.is_empty());
+        assert_eq!(access(&mut hierarchy, 60, 8, false, &mut effects).level, Level::L1);
+    }
+
+    #[test]
+    fn an_access_near_by_is_served_as_the_long_way_would() {
+        let dtlb = Translations { entries: 4, ways: 4, latency_cycles: 0 };
+        let machine = Machine { dtlb, ..machine(true, Machine::default().prefetch) };
+        let (mut short, mut long) = (Hierarchy::new(&machine), Hierarchy::new(&machine));
+        let (mut effects, mut random) = ([Effects::default(), Effects::default()], 1_u64);
+        for _ in 0..20_000 {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let address = (random >> 40) % 300 * 32 + (random >> 33) % 8;
+            let near = Access { address, op: 0, bytes: 8, store: random >> 63 == 1 };
+            let expected = access(&mut long, address, 8, near.store, &mut effects[0]);
+            let served = if short.access_near(0, &near, ObjectId(1)) {
+                Served { object: ObjectId(1), ..Served::default() }
+            } else {
+                access(&mut short, address, 8, near.store, &mut effects[1])
+            };
+            assert_eq!(served, expected);
+        }
+        assert_eq!(effects[0].traffic, effects[1].traffic);
+    }
+}

@@ -35,7 +35,7 @@ mod tlb;
 pub mod windows;
 
 pub use block::{Access, Block, Class, Op, Registers};
-pub use config::{Config, ConfigError, Detail, Placement, Tier, TierSet, Windows};
+pub use config::{AtMark, Config, ConfigError, Detail, Placement, Tier, TierSet, Windows};
 pub use counts::{Counts, Totals};
 pub use event::{Backing, Event, Frame, Rule, Target};
 pub use machine::{Machine, MachineError};

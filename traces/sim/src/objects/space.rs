@@ -313,3 +313,175 @@ impl Space {
         live.iter().chain(&mapped).for_each(|block| self.record(block, u64::MAX));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const NOW: Now = Now { time: 5, instructions: 3, tid: 7 };
+
+    /// What an address has in each layer, innermost first; the obvious model of [`Space`].
+    type Layers = [Option<ObjectId>; 5];
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Allocate(u64, u64),
+        Free(u64),
+        Map(u64, u64, Option<u64>),
+        Unmap(u64, u64),
+        Global(u64, u64),
+        Stack(u64, u64),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let granules = || (0_u64..600, 1_u64..300);
+        let pages = || (0_u64..3, 1_u64..3).prop_map(|(page, pages)| (page * 256, pages * 256));
+        let step = prop_oneof![
+            6 => (0_u64..600, 1_u64..40).prop_map(|(at, length)| Step::Allocate(at, length)),
+            4 => (0_u64..600).prop_map(Step::Free),
+            2 => (pages(), proptest::option::of(0_u64..3)).prop_map(|((at, length), site)| Step::Map(at, length, site)),
+            2 => granules().prop_map(|(at, length)| Step::Unmap(at, length)),
+            1 => granules().prop_map(|(at, length)| Step::Global(at, length)),
+            1 => granules().prop_map(|(at, length)| Step::Stack(at, length)),
+        ];
+        proptest::collection::vec(step, 0..60)
+    }
+
+    proptest! {
+        /// Against an array that says for each granule what each layer has there.
+        #[test]
+        fn an_address_is_the_innermost_things_that_holds_it(steps in steps()) {
+            const BASE: u64 = 0x7000_0000_0000;
+            let address = |granule: u64| BASE + granule * 16;
+            let mut space = Space::new(None);
+            let mut model = [Layers::default(); 2000];
+            let mut blocks: Vec<(u64, u64)> = Vec::new();
+            for (number, step) in (0_u64..).zip(steps) {
+                let clear = |model: &mut [Layers; 2000], at: u64, length: u64, layers: Range<usize>| {
+                    for granule in at..at + length {
+                        layers.clone().for_each(|layer| model[granule as usize][layer] = None);
+                    }
+                };
+                let (at, length, layer, object) = match step {
+                    Step::Allocate(at, length) => {
+                        let (dead, live) = blocks.iter().partition(|(start, end)| *start < at + length && *end > at);
+                        blocks = live;
+                        let dead: Vec<(u64, u64)> = dead;
+                        dead.iter().for_each(|(start, end)| clear(&mut model, *start, end - start, 0..1));
+                        blocks.push((at, at + length));
+                        (at, length, 0, space.allocated(address(at), length * 16 - 3, number % 5, &NOW))
+                    }
+                    Step::Free(at) => {
+                        space.freed(address(at), &NOW);
+                        if let Some(place) = blocks.iter().position(|(start, _)| *start == at) {
+                            let (start, end) = blocks.remove(place);
+                            clear(&mut model, start, end - start, 0..1);
+                        }
+                        continue;
+                    }
+                    Step::Map(at, length, site) => {
+                        clear(&mut model, at, length, 1..5);
+                        let object = space.mapped(address(at), length * 16, site, Backing::Named("x".into()), &NOW);
+                        (at, length, if site.is_some() { 1 } else { 4 }, object)
+                    }
+                    Step::Unmap(at, length) => {
+                        clear(&mut model, at, length, 1..5);
+                        space.unmapped(address(at), length * 16, &NOW);
+                        continue;
+                    }
+                    Step::Global(at, length) => {
+                        (at, length, 2, space.global((0, number), "g".into(), (address(at), length * 16), &[], &NOW))
+                    }
+                    Step::Stack(at, length) => (at, length, 3, space.stack(1, address(at), address(at + length), &NOW)),
+                };
+                (at..at + length).for_each(|granule| model[granule as usize][layer] = Some(object));
+            }
+            for (granule, layers) in (0..).zip(&model) {
+                let expected = layers.iter().flatten().next().copied().unwrap_or_default();
+                prop_assert_eq!(space.map().find(address(granule) + 5), expected, "granule {}", granule);
+            }
+        }
+    }
+
+    fn allocate(space: &mut Space, address: u64, bytes: u64, site: u64) -> ObjectId {
+        space.allocated(address, bytes, site, &NOW)
+    }
+
+    #[test]
+    fn large_blocks_are_told_apart_by_slot_and_small_ones_are_one_object() {
+        let mut space = Space::new(None);
+        let large: Vec<_> = (1..4).map(|n| allocate(&mut space, n << 20, 1 << 19, 9)).collect();
+        assert_eq!(large.iter().collect::<std::collections::BTreeSet<_>>().len(), 3);
+        space.freed(2 << 20, &NOW);
+        assert_eq!(allocate(&mut space, 9 << 20, 1 << 19, 9), large[1]);
+        let small: Vec<_> = (0..4).map(|n| allocate(&mut space, 64 + n * 32, 24, 9)).collect();
+        assert!(small.iter().all(|object| *object == small[0]));
+    }
+
+    #[test]
+    fn mapped_blocks_live_until_their_last_page_is_gone() {
+        let mut space = Space::new(Some(0));
+        let object = space.mapped(1 << 20, 1 << 20, Some(4), Backing::Anonymous, &NOW);
+        space.unmapped((1 << 20) + 4096, 4096, &NOW);
+        assert_eq!(space.map().find((1 << 20) + 4096), ObjectId::NONE);
+        assert_eq!(space.map().find((1 << 20) + 8192), object);
+        assert!(space.recorded.is_empty());
+        space.unmapped(0, 8 << 20, &Now { time: 9, ..NOW });
+        assert_eq!(space.recorded.iter().map(|a| (a.bytes, a.time, a.freed)).collect::<Vec<_>>(), [(1 << 20, 5, 9)]);
+        assert_eq!(space.mapped(5 << 20, 1 << 20, Some(4), Backing::Anonymous, &NOW), object, "its slot is free again");
+    }
+
+    #[test]
+    fn what_was_mapped_once_stays_one_object_when_it_grows() {
+        let mut space = Space::new(None);
+        let heap = || Backing::Named("[heap]".into());
+        let first = space.mapped(0x1000, 0x1000, None, heap(), &NOW);
+        assert_eq!(space.mapped(0x2000, 0x1000, None, heap(), &NOW), first);
+        let anonymous = space.mapped(0x10_0000, 0x1000, None, Backing::Anonymous, &NOW);
+        assert_eq!(space.mapped(0x10_1000, 0x1000, None, Backing::Anonymous, &NOW), anonymous);
+        assert_ne!(space.mapped(0x20_0000, 0x1000, None, Backing::Anonymous, &NOW), anonymous);
+        let moved = space.remapped((0x1000, 0x2000), (0x50_0000, 0x4000), None, &NOW);
+        assert_eq!((moved, space.map().find(0x1000), space.map().find(0x50_3fff)), (first, ObjectId::NONE, first));
+    }
+
+    #[test]
+    fn threads_stacks_are_numbered_as_they_come() {
+        let mut space = Space::new(None);
+        let main = space.stack(4711, 0x1000, 0x2000, &NOW);
+        let thread = space.stack(4712, 0x5000, 0x6000, &NOW);
+        assert_eq!(space.stack(4711, 0x0800, 0x2000, &NOW), main);
+        assert_eq!(space.table.get(thread).map(|(key, ..)| key.clone()), Some(ObjectKey::Stack { thread: 1 }));
+        assert_eq!((space.map().find(0x0900), space.map().find(0x5fff)), (main, thread));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_counted_and_passed_over() {
+        let mut space = Space::new(None);
+        assert_eq!(allocate(&mut space, 0, 10, 1), ObjectId::NONE);
+        assert_eq!(allocate(&mut space, u64::MAX, 10, 1), ObjectId::NONE);
+        assert_eq!(allocate(&mut space, 4096, u64::MAX, 1), ObjectId::NONE);
+        space.mapped(4096, 0, None, Backing::Anonymous, &NOW);
+        space.unmapped(u64::MAX - 10, 4096, &NOW);
+        space.stack(1, 10, 5, &NOW);
+        space.freed(0, &NOW);
+        space.freed(4096, &NOW);
+        assert_eq!((space.approximations.senseless_events, space.approximations.unknown_frees), (6, 1));
+        assert_ne!(allocate(&mut space, 4096, 0, 1), ObjectId::NONE, "a block of no bytes has an address");
+        allocate(&mut space, 4096, 100, 2);
+        assert_eq!(space.approximations.overwritten_blocks, 1);
+    }
+
+    #[test]
+    fn blocks_are_recorded_when_they_die_or_at_the_end() {
+        let mut space = Space::new(Some(100));
+        allocate(&mut space, 4096, 200, 1);
+        allocate(&mut space, 8192, 50, 1);
+        allocate(&mut space, 12288, 300, 1);
+        space.freed(4096, &Now { time: 11, ..NOW });
+        space.freed(8192, &NOW);
+        space.record_live();
+        let recorded: Vec<_> = space.recorded.iter().map(|a| (a.address, a.bytes, a.freed, a.tid)).collect();
+        assert_eq!(recorded, [(4096, 200, 11, 7), (12288, 300, u64::MAX, 7)]);
+    }
+}
