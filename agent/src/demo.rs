@@ -95,6 +95,7 @@ fn place_it(arguments: &DemoArguments, command: &[&OsStr]) -> Result<u8, Failure
         fast_node: Vec::new(),
         slow_node: Vec::new(),
         slow_dir: Some(slow),
+        slow_dax: None,
         ranker: Ranker::StallDensity,
         output: Some(policy.clone()),
         force: false,

@@ -28,6 +28,7 @@
 //! Allocators that the program calls by other names than the standard ones, or carries inside itself. `__libc_malloc`
 //! and its like, which exist to pass by functions such as ours.
 
+mod device;
 mod filter;
 mod fork;
 mod header;
@@ -268,10 +269,13 @@ pub(crate) fn usable_bytes(block: *mut u8) -> Option<usize> {
 fn usable_slowly(block: *mut u8) -> usize {
     let usable = || {
         let block = NonNull::new(block)?;
-        let (_, arena) = placing()?.arena_at(block)?;
         // SAFETY: a block of the program's, with its header.
         unsafe {
-            let (_, inner) = Header::before(block)?;
+            let (header, inner) = Header::before(block)?;
+            let Some((_, arena)) = placing()?.arena_at(block) else {
+                // Of a tier whose memory is lost, what was asked for is known.
+                return usize::try_from(header.bytes).ok();
+            };
             let whole = arena.usable_size(inner)?;
             whole.checked_sub(block.addr().get() - inner.addr().get())
         }
@@ -335,7 +339,9 @@ impl Placing {
         let Some(block) = NonNull::new(block) else { return };
         // SAFETY: the program's block, with its header, which nobody else uses.
         unsafe {
-            if let Some((header, inner)) = Header::before(block).filter(|(header, _)| header.slot != NO_SLOT) {
+            if self.arena_at(block).is_some()
+                && let Some((header, inner)) = Header::before(block).filter(|(header, _)| header.slot != NO_SLOT)
+            {
                 self.matcher.give_slot_back(header.group, header.slot);
                 let choice = Choice { tier: None, rule: header.rule, slot: NO_SLOT, group: 0 };
                 Header::write(inner, block.addr().get() - inner.addr().get(), header.bytes, choice);
@@ -350,14 +356,17 @@ impl Placing {
     /// `block` is one, and the program's to give.
     unsafe fn move_ours(&self, local: &Local, choice: Choice, block: *mut u8, bytes: usize) -> Reallocated {
         let found = NonNull::new(block).and_then(|block| {
-            let (tier, arena) = self.arena_at(block)?;
             // SAFETY: the caller's promise.
             let (header, inner) = unsafe { Header::before(block)? };
-            Some((tier, arena, header, inner))
+            Some((header, inner, self.arena_at(block)))
         });
-        let Some((tier, arena, header, inner)) = found else { return Reallocated::Done(refuse()) };
+        // Without an arena, where its tier's memory is lost, the block is left where it is.
+        let Some((header, inner, home)) = found else { return Reallocated::Done(refuse()) };
         let to = choice.tier.or(if choice.slot == NO_SLOT { None } else { self.plain });
-        if to == Some(tier) && header.is_plain() {
+        if let Some((tier, arena)) = home
+            && to == Some(tier)
+            && header.is_plain()
+        {
             // SAFETY: as above; the arena copies what fits, the header with it.
             let moved =
                 Header::room(bytes, 16).and_then(|(_, whole)| unsafe { arena.reallocate(inner, whole, shard(local)) });
@@ -377,7 +386,9 @@ impl Placing {
         // SAFETY: two blocks at least as long; the old one is the caller's to give.
         unsafe {
             core::ptr::copy_nonoverlapping(block, fresh, usable_slowly(block).min(bytes));
-            if arena.free(inner) {
+            if let Some((tier, arena)) = home
+                && arena.free(inner)
+            {
                 self.count_gone(&header, tier);
             }
         }

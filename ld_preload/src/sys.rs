@@ -49,8 +49,14 @@ pub(crate) const MADV_DODUMP: usize = 17;
 pub(crate) const MADV_COLD: usize = 20;
 /// `ENOENT`.
 pub(crate) const ENOENT: i32 = 2;
+/// `EAGAIN`.
+pub(crate) const EAGAIN: i32 = 11;
 /// `ENOMEM`.
 pub(crate) const ENOMEM: i32 = 12;
+/// `EBUSY`.
+pub(crate) const EBUSY: i32 = 16;
+/// `ENODEV`.
+pub(crate) const ENODEV: i32 = 19;
 /// `EINVAL`.
 pub(crate) const EINVAL: i32 = 22;
 /// `EFBIG`.
@@ -222,11 +228,40 @@ pub(crate) fn memory_policy(nodes: &mut [u64]) -> Option<usize> {
     (result == 0).then_some(mode as usize)
 }
 
-/// Opens a file for reading and writing; `path` ends with a zero byte.
-pub(crate) fn open_to_write(path: &core::ffi::CStr) -> Option<Fd> {
+/// Opens a file for reading and writing; the error number where that cannot be.
+pub(crate) fn open_to_write(path: &core::ffi::CStr) -> Result<Fd, i32> {
     const O_RDWR_CLOEXEC_NOCTTY: usize = 2 | 0o2_000_000 | 0o400;
     // SAFETY: a terminated string.
-    fd(unsafe { call!(257, AT_FDCWD, path.as_ptr() as usize, O_RDWR_CLOEXEC_NOCTTY) })
+    let result = unsafe { call!(257, AT_FDCWD, path.as_ptr() as usize, O_RDWR_CLOEXEC_NOCTTY) };
+    fd(result).ok_or(-result as i32)
+}
+
+/// Locks a file for whoever has it open by this descriptor or a mapping made with it, without waiting.
+pub(crate) fn lock(file: &Fd) -> Result<(), i32> {
+    const LOCK_EX_NB: usize = 2 | 4;
+    // SAFETY: no memory involved.
+    outcome(unsafe { call!(73, file.0, LOCK_EX_NB) })
+}
+
+/// The number of the character device that an open file is, if it is one.
+pub(crate) fn character_device(file: &Fd) -> Option<u64> {
+    const S_IFMT: u64 = 0o170_000;
+    const S_IFCHR: u64 = 0o020_000;
+    let mut status = [0_u64; 18];
+    // SAFETY: `struct stat` has 144 bytes: the mode is the low half of the fourth word, the device's number the sixth.
+    let result = unsafe { call!(5, file.0, status.as_mut_ptr() as usize) };
+    (result == 0 && status[3] & S_IFMT == S_IFCHR).then_some(status[5])
+}
+
+/// Moves a mapping over another range of ours.
+///
+/// # Safety
+///
+/// The mapping at `from` is ours and referred to by nobody; the range at `to` as in [`map_over`].
+pub(crate) unsafe fn move_mapping(from: usize, bytes: usize, to: usize) -> Result<(), i32> {
+    const MREMAP_MAYMOVE_FIXED: usize = 1 | 2;
+    // SAFETY: the caller's promise.
+    outcome(unsafe { call!(25, from, bytes, bytes, MREMAP_MAYMOVE_FIXED, to) })
 }
 
 /// A file without a name in a directory.

@@ -97,7 +97,12 @@ fn a_tier_that_cannot_be_had_costs_nothing_but_itself() {
         ("a node that is not there", TierSpec { nodes: vec![1023], ..tier("far", Backend::Numa) }, libc::EINVAL),
         ("a directory that is not there", file("gone", &directory.path().join("gone")), libc::ENOENT),
         ("a file in place of a directory", file("file", Path::new("/etc/hostname")), libc::ENOTDIR),
-        ("a device", TierSpec { path: "/dev/null".into(), ..tier("dax", Backend::Dax) }, libc::EOPNOTSUPP),
+        ("a device of no memory", TierSpec { path: "/dev/null".into(), ..tier("dax", Backend::Dax) }, libc::ENODEV),
+        (
+            "a device that is not there",
+            TierSpec { path: "/dev/dax7.7".into(), ..tier("dax", Backend::Dax) },
+            libc::ENOENT,
+        ),
     ] {
         let ran = run(&all_in(tier), &program(), &["sizes"]);
         done(&ran);

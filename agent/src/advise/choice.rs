@@ -1,17 +1,18 @@
 //! Between which tiers an advice chooses, and what stands behind each.
 //!
-//! Figures and back ends are two questions. **Figures** are those of `--tiers`; else those that a simulated profile was modelled
-//! with; else what this machine's firmware states of its kinds of memory; else those of presets, and then the advice says that it rests on an assumption. **Back ends** are
-//! those of `--fast-node`, `--slow-node` and `--slow-dir`; else those of the tier file; else those that the policy to be
-//! updated has for tiers of the same names; else this machine's: nodes with CPUs for the fastest tier, and its other kind of
-//! memory for the slowest. A tier that has none after all of that can be advised on but not placed in, and the advice says
+//! Figures and back ends are two questions. **Figures** are those of `--tiers`; else those that a simulated profile was
+//! modelled with; else what this machine's firmware states of its kinds of memory; else those of presets, and then the advice
+//! says that it rests on an assumption. **Back ends** are those of `--fast-node`, `--slow-node`, `--slow-dir` and
+//! `--slow-dax`; else those of the tier file; else those that the policy to be updated has for tiers of the same names; else
+//! this machine's: nodes with CPUs for the fastest tier, and its other kind of memory, or its DAX device, for the slowest. A
+//! tier that has none after all of that can be advised on but not placed in, and the advice says
 //! so with the option that mends it.
 
 use crate::cli::AdviseArguments;
 use crate::failure::Failure;
 use crate::tiers::{Named, named};
 use std::path::Path;
-use tierscope_machine::{DeviceKind, Machine, filesystem_of, memory_kinds, missing};
+use tierscope_machine::{DaxDevice, DeviceKind, Machine, filesystem_of, memory_kinds, missing};
 use tierscope_policy::Policy;
 use tierscope_report::TierNote;
 use tierscope_tiers::{Backend, Figure, Origin, Quantity, Tier, Tiers};
@@ -54,6 +55,7 @@ impl Choice {
         let kinds = memory_kinds(machine, date);
         let other = match kinds.as_slice() {
             [_, other] => other.backend.clone(),
+            [_] => only_device(machine),
             _ => None,
         };
         let earlier = |name: &str| earlier?.tier(name)?.backend.clone();
@@ -73,6 +75,11 @@ impl Choice {
                 .iter()
                 .filter_map(|number| machine.nodes.iter().find(|node| node.number == *number)?.total_bytes)
                 .collect();
+            let device = match &tier.backend {
+                Some(Backend::Dax { device }) => machine.dax.iter().find(|found| device == &path_of(found)),
+                _ => None,
+            };
+            let on: Vec<u64> = on.into_iter().chain(device.and_then(|device| device.bytes)).collect();
             if tier.capacity().is_none() && !on.is_empty() {
                 let bytes: u64 = on.into_iter().fold(0, u64::saturating_add);
                 tier.set(Quantity::Capacity, Figure::new(bytes as f64, Origin::new("sysfs", date)));
@@ -153,7 +160,12 @@ impl Asked {
             let dir = real.to_str().ok_or_else(|| cannot("its name is no UTF-8 text".to_owned()))?.to_owned();
             slow = Some(Backend::File { dir });
         }
-        for (option, backend) in [("--fast-node", &fast), ("--slow-node or --slow-dir", &slow)] {
+        if let Some(device) = &arguments.slow_dax {
+            let cannot = |why: &str| Failure::cannot(format!("--slow-dax {}: {why}", device.display()));
+            let device = device.to_str().ok_or_else(|| cannot("its name is no UTF-8 text"))?.to_owned();
+            slow = Some(Backend::Dax { device });
+        }
+        for (option, backend) in [("--fast-node", &fast), ("the slow tier", &slow)] {
             if let Some(reason) = backend.as_ref().and_then(|backend| missing(machine, backend)) {
                 return Err(Failure::cannot(format!("{option}: {reason}")).mend("tierscope tiers says what there is"));
             }
@@ -255,12 +267,22 @@ fn here(asked: &Asked, machine: &Machine, date: &str) -> Result<Choice, Failure>
         _ => {
             let socket =
                 |number: &u16| machine.nodes.iter().any(|node| node.number == *number && !node.cpus.is_empty());
+            let device = match &asked.slow {
+                Some(Backend::Dax { device }) => Some(device.clone()),
+                Some(_) => None,
+                None => match only_device(machine) {
+                    Some(Backend::Dax { device }) if kinds.as_slice().len() == 1 => Some(device),
+                    _ => None,
+                },
+            };
             let asked_for = nodes(asked.slow.as_ref());
             let names = if !asked_for.is_empty() && asked_for.iter().all(socket) { SOCKETS } else { MEMORY };
-            let because = if asked_for.is_empty() && asked.fast.is_none() {
-                "This machine has one kind of memory"
-            } else {
-                "How fast these nodes are is not known"
+            let because = match device {
+                Some(device) => format!("How fast {device} is is not known"),
+                None if asked_for.is_empty() && asked.fast.is_none() => {
+                    "This machine has one kind of memory".to_owned()
+                }
+                None => "How fast these nodes are is not known".to_owned(),
             };
             Ok(Choice {
                 tiers: pair(names)?,
@@ -270,6 +292,19 @@ fn here(asked: &Asked, machine: &Machine, date: &str) -> Result<Choice, Failure>
                 )],
             })
         }
+    }
+}
+
+fn path_of(device: &DaxDevice) -> String {
+    format!("/dev/{}", device.name)
+}
+
+/// The DAX device of a machine that programs can map, if it is the only one.
+fn only_device(machine: &Machine) -> Option<Backend> {
+    let mut devices = machine.dax.iter().filter(|device| device.driver.as_deref() == Some("device_dax"));
+    match (devices.next(), devices.next()) {
+        (Some(device), None) => Some(Backend::Dax { device: path_of(device) }),
+        _ => None,
     }
 }
 
@@ -338,7 +373,7 @@ fn obstacle(tier: &Tier, number: usize, count: usize, machine: &Machine) -> Opti
         // What is to stay fast may stay with the program's own allocator.
         None if number == 0 => None,
         None => {
-            let options = "--slow-dir DIR (files in a directory), --slow-node N (a NUMA node), or ";
+            let options = "--slow-dir DIR (files in a directory), --slow-node N (a NUMA node), --slow-dax DEVICE, or ";
             let options = if number + 1 == count { options } else { "" };
             Some(format!(
                 "Nothing on this machine is behind {name}, so `tierscope run` would leave its objects to the program's own \

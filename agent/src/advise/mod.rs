@@ -145,6 +145,7 @@ fn repeated(arguments: &AdviseArguments) -> Vec<String> {
         ("--fast-node", Some(list(&arguments.fast_node))),
         ("--slow-node", Some(list(&arguments.slow_node))),
         ("--slow-dir", arguments.slow_dir.as_deref().map(path)),
+        ("--slow-dax", arguments.slow_dax.as_deref().map(path)),
     ];
     let given = options.into_iter().filter_map(|(name, value)| Some((name, value.filter(|value| !value.is_empty())?)));
     given.flat_map(|(name, value)| [name.to_owned(), value]).collect()

@@ -3,7 +3,7 @@
 use super::choice::Choice;
 use crate::cli::{AdviseArguments, Cli, Command};
 use clap::Parser;
-use tierscope_machine::{Attributes, KernelTier, Machine, Node};
+use tierscope_machine::{Attributes, DaxDevice, KernelTier, Machine, Node};
 use tierscope_policy::Policy;
 use tierscope_tiers::{Backend, Quantity};
 use tierscope_traces::SimulatedTiers;
@@ -128,6 +128,27 @@ fn files_are_slow_as_their_device_is_and_read_in_pages() {
     assert!(choice.obstacles(&machine).is_empty());
     // The advice says how much of the first may be used, and files take what there is room for.
     assert!(choice.placed().iter().all(|tier| tier.capacity.is_none()));
+}
+
+#[test]
+fn a_device_that_programs_can_map_is_behind_the_slowest_tier() {
+    let device = |name: &str, driver: &str| DaxDevice {
+        name: name.into(),
+        bytes: Some(16 << 30),
+        target_node: Some(3),
+        driver: Some(driver.into()),
+    };
+    let dax = |name: &str| Some(Backend::Dax { device: format!("/dev/{name}") });
+    let mut machine = machine(vec![node(0, &[0], None)]);
+    machine.dax = vec![device("dax0.0", "kmem"), device("dax1.0", "device_dax")];
+    let choice = chosen(&[], &machine);
+    assert_eq!((choice.tiers[1].backend.clone(), choice.tiers[1].capacity()), (dax("dax1.0"), Some(16 << 30)));
+    assert!(choice.assumptions[0].starts_with("How fast /dev/dax1.0 is is not known"), "{choice:?}");
+    // Of two, somebody has to say which.
+    machine.dax.push(device("null", "device_dax"));
+    assert_eq!(chosen(&[], &machine).tiers[1].backend, None);
+    assert_eq!(chosen(&["--slow-dax", "/dev/null"], &machine).tiers[1].backend, dax("null"));
+    assert!(refused(&["--slow-dax", "/dev/dax77.0"], &machine).contains("No such file"));
 }
 
 #[test]

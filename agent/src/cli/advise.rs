@@ -43,6 +43,9 @@ pub struct AdviseArguments {
     /// Files in this directory are the slowest tier.
     #[arg(long, value_name = "DIR")]
     pub slow_dir: Option<PathBuf>,
+    /// This DAX device is the slowest tier.
+    #[arg(long, value_name = "DEVICE", conflicts_with_all = ["slow_dir", "slow_node"])]
+    pub slow_dax: Option<PathBuf>,
     /// What orders the objects; random:SEED is by lot.
     #[arg(long, value_name = "NAME", value_parser = Rankers, default_value = Ranker::StallDensity.as_str())]
     pub ranker: Ranker,

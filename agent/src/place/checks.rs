@@ -226,14 +226,19 @@ impl Checks<'_> {
             let mend = "run as a user who may, or give this user the device (`chown`, a udev rule)";
             return self.error(format!("the DAX device {shown} cannot be opened: {error}"), mend);
         }
-        let name = device.file_name().unwrap_or_default().to_string_lossy();
-        let Some(known) = self.machine.dax.iter().find(|dax| dax.name == *name) else {
+        let real = std::fs::canonicalize(device).unwrap_or_else(|_| device.to_path_buf());
+        let name = real.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let Some(known) = self.machine.dax.iter().find(|dax| dax.name == name) else {
             return self.error(format!("{shown} is no DAX device"), mend);
         };
-        if known.driver.as_deref() == Some("kmem") {
-            let node = known.target_node.map_or("its node".into(), |node| format!("NUMA node {node}"));
-            let mend = "use `backend = \"numa\"` with that node";
-            return self.error(format!("{shown} is given to the kernel, as memory of {node}"), mend);
+        match known.driver.as_deref() {
+            Some("device_dax") => {}
+            Some("kmem") => {
+                let node = known.target_node.map_or("its node".into(), |node| format!("NUMA node {node}"));
+                let mend = "use `backend = \"numa\"` with that node";
+                return self.error(format!("{shown} is given to the kernel, as memory of {node}"), mend);
+            }
+            _ => return self.error(format!("{shown} has no driver that lets programs map it"), mend),
         }
         if let (Some(bytes), Some(capacity)) = (known.bytes, capacity)
             && capacity > bytes
@@ -241,10 +246,15 @@ impl Checks<'_> {
             let text = format!("its capacity is {}, and {shown} has {}", human_bytes(capacity), human_bytes(bytes));
             return self.error(text, "lower its `capacity` in the policy");
         }
-        // Its pages are larger than what blocks are made of.
-        let mend = "memory of a DAX device can be a NUMA node (`daxctl reconfigure-device -m system-ram NAME`): use \
-                    `backend = \"numa\"`";
-        self.error("this version of tierscope cannot place in `backend = \"dax\"`".into(), mend);
+        let granule = self.root.unsigned(format!("/sys/bus/dax/devices/{name}/align")).unwrap_or(2 << 20);
+        match map_a_granule(device, usize::try_from(granule).unwrap_or(2 << 20)) {
+            Ok(true) => {}
+            Ok(false) => self.warning(format!(
+                "another process has {shown} now, and only one can: until it ends, what is meant for it goes to the \
+                 default tier"
+            )),
+            Err(error) => self.error(format!("{shown} cannot be mapped: {error}"), mend),
+        }
     }
 
     fn swap(&mut self, capacity: Option<u64>) {
@@ -279,6 +289,17 @@ fn bind_a_page(nodes: &[u16]) -> Result<(), Errno> {
     // SAFETY: the mapping made above, in whole.
     unsafe { rustix::mm::munmap(page, bytes) }?;
     result.map_err(|error| Errno::from_raw_os_error(error.raw_os_error().unwrap_or(libc::EINVAL)))
+}
+
+/// Maps the beginning of a DAX device, for a moment; false where another process has locked it, as our library does.
+fn map_a_granule(device: &Path, bytes: usize) -> std::io::Result<bool> {
+    let file = std::fs::OpenOptions::new().read(true).write(true).open(device)?;
+    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        Err(Errno::WOULDBLOCK) => return Ok(false),
+        result => result?,
+    }
+    // SAFETY: it is not accessed, and unmapped at once.
+    unsafe { memmap2::MmapOptions::new().len(bytes).map_mut(&file) }.map(|_| true)
 }
 
 /// Makes an unnamed file of a page in a directory and maps it shared: whether that gives memory.

@@ -169,7 +169,12 @@ impl Outcome {
                 spilled_blocks: counts.spilled_blocks,
                 spilled_bytes: counts.spilled_bytes,
                 failures: counts.failures,
-                last_error: error_text(counts.last_errno),
+                last_error: match tier.backend {
+                    Some(tierscope_policy::Backend::Dax { .. }) if counts.last_errno == libc::EBUSY as u64 => {
+                        Some("another process has the device, and only one can".to_owned())
+                    }
+                    _ => error_text(counts.last_errno),
+                },
             }
         };
         let rule = |(number, rule): (u32, &Rule)| {

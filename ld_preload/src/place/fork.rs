@@ -5,7 +5,7 @@
 //! sides. Our handlers are registered before the program's own (the loader initialises us first), so they run last
 //! before the fork, when the program's handlers have stopped what they stop, and first after it.
 //!
-//! Memory of nodes is the child's own by copy-on-write. A file is copied (`memory`).
+//! Memory of nodes is the child's own by copy-on-write. A file is copied (`memory`), and so is a device (`device`).
 //!
 //! A child made by `vfork` or `posix_spawn` shares its parent's memory until it executes something else; no handlers run,
 //! and none are needed. One made by the system call itself must do what its author knows it may.
@@ -39,11 +39,12 @@ pub(super) fn register() -> bool {
     }
 }
 
-fn each_file(placing: &Placing, mut each: impl FnMut(&super::memory::TierFile, usize)) {
+/// Calls `each` for what is not the child's own by itself.
+fn each_shared(placing: &Placing, mut each: impl FnMut(&Source, usize)) {
     for arena in placing.arenas() {
         let pages = arena.pages();
-        if let Source::File(file) = &pages.source {
-            each(file, pages.tier);
+        if matches!(pages.source, Source::File(_) | Source::Device(_)) {
+            each(&pages.source, pages.tier);
         }
     }
 }
@@ -54,13 +55,25 @@ extern "C" fn before() {
         arena.prepare_fork();
     }
     // SAFETY: this thread forks, and holds the locks.
-    each_file(placing, |file, _| unsafe { file.prepare_fork() });
+    each_shared(placing, |source, _| unsafe {
+        match source {
+            Source::File(file) => file.prepare_fork(),
+            Source::Device(device) => device.prepare_fork(),
+            _ => {}
+        }
+    });
 }
 
 extern "C" fn in_parent() {
     let Some(placing) = placing() else { return };
     // SAFETY: as above.
-    each_file(placing, |file, _| unsafe { file.parent_after_fork() });
+    each_shared(placing, |source, _| unsafe {
+        match source {
+            Source::File(file) => file.parent_after_fork(),
+            Source::Device(device) => device.parent_after_fork(),
+            _ => {}
+        }
+    });
     for arena in placing.arenas() {
         // SAFETY: this thread prepared it.
         unsafe { arena.parent_after_fork() };
@@ -70,8 +83,13 @@ extern "C" fn in_parent() {
 extern "C" fn in_child() {
     let Some(placing) = placing() else { return };
     // SAFETY: as above.
-    each_file(placing, |file, tier| unsafe {
-        if let Err(error) = file.child_after_fork()
+    each_shared(placing, |source, tier| unsafe {
+        let result = match source {
+            Source::File(file) => file.child_after_fork(),
+            Source::Device(device) => device.child_after_fork().inspect_err(|_| placing.lose(tier)),
+            _ => Ok(()),
+        };
+        if let Err(error) = result
             && let Some(counters) = placing.statistics.tier(tier)
         {
             counters.fail(error.unsigned_abs());

@@ -7,7 +7,7 @@
 use super::matching::Matcher;
 use super::memory::{Nodes, Source, TierPages};
 use super::slots::Slots;
-use super::{FAST, fork, mappings, near};
+use super::{FAST, device, fork, mappings, near};
 use crate::arch::Local;
 use crate::environment::Environment;
 use crate::modules::Snapshot;
@@ -97,12 +97,21 @@ pub(super) struct TierState {
     pub(super) nodes: Option<Nodes>,
     is_own: bool,
     is_swap: bool,
+    /// Its memory is the parent's, and can be read only.
+    is_lost: AtomicBool,
 }
 
 impl Placing {
-    /// The arena of a tier.
+    /// The arena of a tier, if it can be used.
     pub(super) fn arena(&self, tier: usize) -> Option<TierArena> {
-        self.tiers.get(tier)?.arena
+        self.tiers.get(tier).filter(|tier| !tier.is_lost.load(Ordering::Relaxed))?.arena
+    }
+
+    /// From now on a tier's blocks stay where they are, and there are no more.
+    pub(super) fn lose(&self, tier: usize) {
+        if let Some(tier) = self.tiers.get(tier) {
+            tier.is_lost.store(true, Ordering::Relaxed);
+        }
     }
 
     /// All of them, in the order locks are taken in.
@@ -167,8 +176,8 @@ pub(crate) fn start(environment: Environment) {
 /// The table, copied, and its statistics, shared where the file may be written to.
 fn read(path: &core::ffi::CStr) -> Option<(Table<'static>, Statistics<'static>)> {
     let (file, shared) = match sys::open_to_write(path) {
-        Some(file) => (file, true),
-        None => (sys::open(path.to_bytes_with_nul())?, false),
+        Ok(file) => (file, true),
+        Err(_) => (sys::open(path.to_bytes_with_nul())?, false),
     };
     let file = sys::raise(file);
     let (_, _, length) = sys::identity(&file)?;
@@ -219,7 +228,9 @@ fn prepare(table: &Table<'static>, statistics: Statistics<'static>) -> Option<Pl
         .collect();
     let plain = matcher.has_ordinals().then_some(tiers.len());
     order.extend(plain);
-    let (first, region_bytes) = reserve(order.len()).or_else(|| {
+    let granules = order.iter().filter_map(|index| tiers.get(*index).filter(|tier| tier.backend == Backend::Dax));
+    let granules = granules.filter_map(|tier| Some(device::Traits::of(tier.path).ok()?.granule));
+    let (first, region_bytes) = reserve(order.len(), granules.max().unwrap_or(0).max(SEGMENT)).or_else(|| {
         statistics.general().no_address_space.fetch_add(1, Ordering::Relaxed);
         None
     })?;
@@ -242,6 +253,7 @@ fn prepare(table: &Table<'static>, statistics: Statistics<'static>) -> Option<Pl
             nodes: tier.and_then(Nodes::of),
             is_own: tier.is_none_or(|tier| tier.backend == Backend::Default),
             is_swap: tier.is_some_and(|tier| tier.backend == Backend::Swap),
+            is_lost: AtomicBool::new(false),
         });
     }
     let globals = table.globals().map(mappings::Global::new).collect();
@@ -258,8 +270,8 @@ fn prepare(table: &Table<'static>, statistics: Statistics<'static>) -> Option<Pl
     })
 }
 
-/// Address space for so many regions: where it begins and how large each is. No regions need none.
-fn reserve(count: usize) -> Option<(usize, usize)> {
+/// Address space for so many regions, aligned: where it begins and how large each is. No regions need none.
+fn reserve(count: usize, alignment: usize) -> Option<(usize, usize)> {
     if count == 0 {
         return Some((SEGMENT, SEGMENT));
     }
@@ -269,12 +281,12 @@ fn reserve(count: usize) -> Option<(usize, usize)> {
         limit => usize::try_from(limit / 8).unwrap_or(usize::MAX),
     };
     REGIONS.iter().filter(|bytes| bytes.saturating_mul(count) <= most).find_map(|bytes| {
-        let whole = bytes.checked_mul(count)?.checked_add(SEGMENT)?;
+        let whole = bytes.checked_mul(count)?.checked_add(alignment)?;
         let flags = sys::MAP_PRIVATE | sys::MAP_ANONYMOUS | sys::MAP_NORESERVE;
         let start = sys::map(whole, sys::PROT_NONE, flags, None, 0)?;
         // SAFETY: a fresh mapping of ours.
         unsafe { sys::advise(start, whole, sys::MADV_DONTDUMP) };
-        Some(((start as usize).next_multiple_of(SEGMENT), *bytes))
+        Some(((start as usize).next_multiple_of(alignment), *bytes))
     })
 }
 
@@ -292,6 +304,7 @@ fn arena(
         counters.fail(error.unsigned_abs());
     }
     let settings = Settings::new(1);
+    let region_bytes = source.bytes(region_bytes);
     let metadata_bytes = Arena::<TierPages>::metadata_bytes(region_bytes, &settings).ok()?;
     let metadata = NonNull::new(sys::map_private(metadata_bytes)?)?;
     let pages = TierPages { source, tier: index, statistics };

@@ -7,7 +7,8 @@
 //!
 //! What is not accessible is left out of dumps: a kernel that writes one would go through the whole region.
 //!
-//! Memory that goes to swap is like any other, but the kernel is told again and again that it is cold (`rest`).
+//! Memory that goes to swap is like any other, but the kernel is told again and again that it is cold (`rest`). That of a
+//! DAX device is like none (`device`).
 //!
 //! # The file
 //!
@@ -17,8 +18,9 @@
 //! so that it is looked at before each use, and a new file takes over where it is gone. What the old one holds stays
 //! mapped, and is given back through the mapping.
 
+use super::device::Device;
 use super::near;
-use crate::sys::{self, EFBIG, EINVAL, ENOMEM, EOPNOTSUPP, Fd};
+use crate::sys::{self, EFBIG, EINVAL, ENOMEM, Fd};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::cell::UnsafeCell;
@@ -102,6 +104,22 @@ pub(super) fn bind_near(address: usize, bytes: usize) -> Result<(), i32> {
     sys::bind_memory(address, bytes, MPOL_PREFERRED, &[0; 1], 0)
 }
 
+/// Gives the pages of ordinary memory back; what is there afterwards is zero.
+///
+/// # Safety
+///
+/// The range is accessible, ours, and used by nobody any more.
+pub(super) unsafe fn discard(address: usize, bytes: usize) {
+    let range = address as *mut u8;
+    // SAFETY: the caller's promise.
+    unsafe {
+        // Pages that the program had locked (`mlockall`) stay.
+        if !sys::advise(range, bytes, sys::MADV_DONTNEED) {
+            range.write_bytes(0, bytes);
+        }
+    }
+}
+
 /// What backs a region.
 #[derive(Debug)]
 pub(super) enum Source {
@@ -109,6 +127,8 @@ pub(super) enum Source {
     Anonymous,
     /// A file.
     File(Box<TierFile>),
+    /// A DAX device.
+    Device(Box<Device>),
     /// Nothing: it could not be had. With the error number.
     None(i32),
 }
@@ -123,13 +143,23 @@ impl Source {
                 Ok(file) => Source::File(Box::new(file)),
                 Err(error) => Source::None(error),
             },
-            // Its pages are of two megabytes, an arena's smallest pieces of a sixteenth of that.
-            Backend::Dax => Source::None(EOPNOTSUPP),
+            Backend::Dax => match Device::create(tier.path, region, region_bytes) {
+                Ok(device) => Source::Device(Box::new(device)),
+                Err(error) => Source::None(error),
+            },
             _ => match Nodes::of(tier).map(|nodes| nodes.bind(region, region_bytes, false)) {
                 Some(Ok(())) => Source::Anonymous,
                 Some(Err(error)) => Source::None(error),
                 None => Source::None(EINVAL),
             },
+        }
+    }
+
+    /// How much of a region of `bytes` can have memory.
+    pub(super) fn bytes(&self, bytes: usize) -> usize {
+        match self {
+            Source::Device(device) => device.bytes(),
+            _ => bytes,
         }
     }
 }
@@ -163,6 +193,7 @@ impl Pages for TierPages {
                 })
                 .ok_or(ENOMEM),
             Source::File(file) => file.commit(address, bytes),
+            Source::Device(device) => device.commit(address, bytes),
             Source::None(error) => Err(*error),
         };
         if let Err(error) = result {
@@ -175,8 +206,10 @@ impl Pages for TierPages {
         let range = address as *mut u8;
         // SAFETY: part of the region, used by nobody any more.
         unsafe {
-            if matches!(self.source, Source::Anonymous) {
-                sys::advise(range, bytes, sys::MADV_DONTNEED);
+            if let Source::Device(device) = &self.source {
+                device.decommit(address, bytes);
+            } else if matches!(self.source, Source::Anonymous) {
+                discard(address, bytes);
                 sys::advise(range, bytes, sys::MADV_DONTDUMP);
                 sys::protect(range, bytes, sys::PROT_NONE);
             } else {

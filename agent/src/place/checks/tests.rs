@@ -147,11 +147,32 @@ fn a_device_the_kernel_has_is_a_node_and_a_small_one_is_told() {
 }
 
 #[test]
-fn what_this_version_cannot_do_is_refused() {
-    let device = DaxDevice { name: "null".into(), bytes: Some(GIB), target_node: None, driver: None };
-    let found =
-        findings_with("backend = \"dax\"\ndevice = \"/dev/null\"", "", &Machine { dax: vec![device], ..machine() });
-    assert_eq!(only(&found), ("tier `a`: this version of tierscope cannot place in `backend = \"dax\"`", true));
+fn a_device_that_programs_cannot_map_is_refused() {
+    let with = |driver: Option<&str>| Machine {
+        dax: vec![DaxDevice {
+            name: "null".into(),
+            bytes: Some(GIB),
+            target_node: None,
+            driver: driver.map(Into::into),
+        }],
+        ..machine()
+    };
+    let tier = "backend = \"dax\"\ndevice = \"/dev/null\"";
+    let found = findings_with(tier, "", &with(None));
+    assert_eq!(only(&found), ("tier `a`: /dev/null has no driver that lets programs map it", true));
+    // By its driver it could be; the kernel has the last word.
+    let found = findings_with(tier, "", &with(Some("device_dax")));
+    assert!(only(&found).1 && found[0].text.starts_with("tier `a`: /dev/null cannot be mapped: "), "{found:?}");
+}
+
+#[test]
+fn a_device_that_another_process_has_is_a_warning() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), [0; 4096]).unwrap();
+    assert!(map_a_granule(file.path(), 4096).unwrap());
+    let other = std::fs::File::open(file.path()).unwrap();
+    rustix::fs::flock(&other, rustix::fs::FlockOperation::NonBlockingLockExclusive).unwrap();
+    assert!(!map_a_granule(file.path(), 4096).unwrap());
 }
 
 #[test]
