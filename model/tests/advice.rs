@@ -5,12 +5,15 @@ use tierscope_model::advice::policy::{Setting, policy};
 use tierscope_model::advice::{Advice, AdviceError, Basis, Caveat, Fixed, Goal, Options, Ranker, Tier, advise};
 use tierscope_model::summary::{SortKey, summarise};
 use tierscope_placement::{Bound, Limits, Optimality};
+use tierscope_policy::SLACK_BYTES;
 use tierscope_traces::{
     Access, AddressQuality, AllocationRow, Attribution, Level, Meta, ModuleRow, ObjectKind, ObjectRow, SampleRow,
     SamplerKind, SiteRow, SymbolRow, Tables,
 };
 
 const MIB: u64 = 1 << 20;
+/// What a placed block begins with.
+const HEADER_BYTES: u64 = 16;
 const SECOND: u64 = 1_000_000_000;
 
 /// A program whose object `n` is allocated at site `n`, with samples at one millisecond's distance.
@@ -61,9 +64,10 @@ impl Program {
         object
     }
 
+    /// An object of one block, which takes so many bytes where it is placed.
     fn heap_living(&mut self, bytes: u64, from_ns: u64, to_ns: Option<u64>) -> u32 {
         let object = self.add(ObjectKind::Heap, bytes, "");
-        self.block(object, bytes, from_ns, to_ns);
+        self.block(object, bytes - HEADER_BYTES, from_ns, to_ns);
         object
     }
 
@@ -465,7 +469,7 @@ fn a_policy_names_what_is_fast_and_leaves_the_rest_to_the_default() {
     let scores = program.add(ObjectKind::Global, MIB, "scores");
     program.loads(scores, 1);
     let policy = written(&program, Goal::FastBytes(64 * MIB));
-    assert_eq!((policy.default_tier.as_str(), policy.tiers[0].capacity), ("cxl", Some(64 * MIB)));
+    assert_eq!((policy.default_tier.as_str(), policy.tiers[0].capacity), ("cxl", Some(64 * MIB + SLACK_BYTES)));
     assert_eq!(policy.program.build_id_of("app"), Some("aa"));
     assert_eq!(policy.origin.fast, Some(64 * MIB));
     let [site, global] = policy.rules.as_slice() else { panic!("{:?}", policy.rules) };
@@ -516,6 +520,16 @@ fn names_that_would_break_a_file_do_not() {
     program.tables.modules[0].path = "/opt/+0x\u{7f}".into();
     let policy = written(&program, Goal::FastFraction(1.0));
     assert!(policy.rules.iter().any(|rule| rule.symbol.as_deref() == Some(name)));
+}
+
+#[test]
+fn small_blocks_take_more_than_was_asked_for() {
+    let mut program = Program::new(SamplerKind::Clock);
+    let list = program.heap(48 + HEADER_BYTES);
+    (1..1000).for_each(|_| program.block(list, 48, 0, None));
+    program.loads(list, 100);
+    let advice = program.advice(Goal::FastFraction(1.0));
+    assert_eq!((advice.footprint, advice.objects[0].bytes), (80_000, 80_000));
 }
 
 #[test]

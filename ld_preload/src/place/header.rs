@@ -14,7 +14,7 @@ pub(super) const NO_RULE: u16 = u16::MAX;
 pub(super) const NO_SLOT: u16 = u16::MAX;
 
 /// Bytes it takes.
-const BYTES: usize = 16;
+const BYTES: usize = tierscope_wire::policy::room::HEADER_BYTES as usize;
 
 /// What is known of a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

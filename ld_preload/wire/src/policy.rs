@@ -26,6 +26,7 @@
 #[cfg(any(feature = "encode", test))]
 mod encode;
 mod layout;
+pub mod room;
 pub mod stats;
 mod table;
 #[cfg(all(test, not(loom)))]

@@ -38,6 +38,7 @@ pub use error::{PolicyError, PolicyErrors};
 pub use parts::{FrameName, SiteEntry, Sizes};
 pub use policy::{By, Match, Origin, Policy, Program, Rule, Tier};
 pub use tierscope_tiers::Backend;
+pub use tierscope_wire::policy::room::{SLACK_BYTES, room};
 pub use update::{Updated, update};
 
 /// What a policy file says in its first line.

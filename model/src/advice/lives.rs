@@ -1,11 +1,15 @@
 //! When how many bytes of each object live, for objects whose blocks were recorded.
 //!
+//! Counted is the room a block takes where it is placed: its allocator adds to it, and a small block takes half as much again
+//! or more.
+//!
 //! A sampled block stands for many, so it counts with its bytes times its weight for as long as it lives itself: the level
 //! is right on average. A block that was never seen freed lives for ever. An object without recorded blocks (a global,
 //! or one whose allocations were lost) is there all the time.
 
 use rustc_hash::FxHashMap;
 use tierscope_placement::Span;
+use tierscope_policy::room;
 use tierscope_traces::Tables;
 
 use crate::summary::{Summary, plausible};
@@ -22,7 +26,7 @@ pub(super) fn of(tables: &Tables, summary: &Summary, recorded: &FxHashMap<String
         spans.get_or_insert_default().push(Span {
             start_ns: row.time_ns,
             end_ns: row.freed_ns.unwrap_or(u64::MAX),
-            bytes: (row.bytes as f64 * plausible(row.weight)) as u64,
+            bytes: (room(row.bytes) as f64 * plausible(row.weight)) as u64,
         });
     }
     lives

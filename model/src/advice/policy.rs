@@ -16,7 +16,9 @@
 use std::collections::BTreeMap;
 
 use tierscope_placement::Cost;
-use tierscope_policy::{Backend, By, FrameName, Match, Origin, Policy, Program, Rule, SiteEntry, Sizes, Tier};
+use tierscope_policy::{
+    Backend, By, FrameName, Match, Origin, Policy, Program, Rule, SLACK_BYTES, SiteEntry, Sizes, Tier,
+};
 use tierscope_traces::{Meta, ObjectKind};
 
 use super::{Advice, AdvisedObject};
@@ -31,7 +33,7 @@ const SMALL_BLOCKS: u64 = 64 << 10;
 #[derive(Clone, Debug, Default)]
 pub struct Setting {
     /// Where the memory of each tier comes from, in the order of [`Advice::tiers`]. The first one's capacity is overwritten
-    /// by the advised budget, where there is one.
+    /// by the advised budget (and what heaps leave unused), where there is one.
     pub tiers: Vec<Tier>,
     /// Name of the profile.
     pub profile: String,
@@ -58,7 +60,9 @@ pub fn policy(advice: &Advice, meta: &Meta, setting: Setting) -> Policy {
         && fastest.backend.is_some()
         && budget > 0
     {
-        fastest.capacity = Some(budget);
+        // What a plan holds is counted as the blocks' room; the ends of heaps are not.
+        let has_blocks = advice.objects.iter().any(|object| object.tier == 0 && object.object.kind == ObjectKind::Heap);
+        fastest.capacity = Some(if has_blocks { budget.saturating_add(SLACK_BYTES) } else { budget });
     }
     let names: Vec<&str> = tiers.iter().map(|tier| tier.name.as_str()).collect();
     // A global's address is its program's: only the nodes behind it can be others.
