@@ -168,6 +168,9 @@ fn try_start(environment: Environment) -> Option<()> {
     let value = environment.get(VARIABLE)?;
     let options = Options::parse(value.to_str().ok()?);
     let pid = sys::process_id();
+    if options.trace {
+        marked::hello();
+    }
     let segment = match (options.trace, options.socket) {
         (true, _) => Segment::create_traced(pid, &options),
         (false, "") => None,
@@ -193,9 +196,6 @@ fn try_start(environment: Environment) -> Option<()> {
     // Every block, with a mean of one byte: no draw could do better.
     let every = session.mean_bytes <= 1 || session.segment.is_traced();
     let threshold = if every { 0 } else { session.large_bytes as usize };
-    if session.segment.is_traced() {
-        marked::hello();
-    }
     SESSION.store(Box::into_raw(Box::new(session)), Ordering::Release);
     STATE.store(RECORDING, Ordering::Release);
     LARGE_BYTES.store(threshold, Ordering::Release);

@@ -1,0 +1,207 @@
+//! What QEMU calls, on the guest's threads.
+//!
+//! The two callbacks that run for each block and each access write a word and nothing else. None of them can panic but those that
+//! translate and look at system calls, which are contained: a panic there ends the recording, is said on standard error, and the
+//! program goes on.
+//!
+//! A forked child has no simulation: it forgets the logs and runs on unrecorded. (QEMU's `vfork` is a fork.)
+
+use crate::decode::MemoryTag;
+use crate::happening::{Happening, Loaded};
+use crate::link;
+use crate::log::{self, Log};
+use crate::outcome::Ended;
+use crate::qemu::{self, Interface, LOADS, PluginId, STORES, Tb};
+use crate::system_calls;
+use crate::{loaded, translate};
+use std::cell::Cell;
+#[cfg(feature = "plugin")]
+use std::ffi::c_int;
+use std::ffi::{c_uint, c_void};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+static QEMU: OnceLock<Interface> = OnceLock::new();
+/// What was loaded, until the first thread's log takes it along.
+static LOADED: Mutex<Option<Loaded>> = Mutex::new(None);
+static LOOKED: OnceLock<()> = OnceLock::new();
+
+thread_local! {
+    /// The virtual cpu of this thread.
+    static CPU: Cell<Option<u32>> = const { Cell::new(None) };
+}
+
+/// Registers everything.
+///
+/// # Safety
+///
+/// Called by QEMU's install, with its id.
+pub(crate) unsafe fn install(id: PluginId, qemu: Interface) {
+    let qemu = QEMU.get_or_init(|| qemu);
+    // SAFETY: the caller's promise; the handler touches atomics only.
+    unsafe {
+        libc::pthread_atfork(None, None, Some(forked));
+        qemu.register(id, on_translated, on_cpu_exit, on_call, on_return, on_exit);
+    }
+}
+
+fn contained(f: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(f)).is_err() {
+        link::set_over();
+        log::forget_all();
+        eprintln!("tierscope: the tracer failed (see above); the program goes on without being simulated");
+    }
+}
+
+unsafe extern "C" fn forked() {
+    link::set_over();
+    log::forget_all();
+}
+
+/// The log of the thread that calls, made when it has none.
+#[inline(always)]
+fn log_of(cpu: c_uint) -> Option<&'static mut Log> {
+    // SAFETY: QEMU calls on the cpu's own thread, and callbacks do not nest.
+    unsafe { log::of_cpu(cpu) }.or_else(|| begin(cpu))
+}
+
+#[cold]
+#[inline(never)]
+fn begin(cpu: c_uint) -> Option<&'static mut Log> {
+    if link::is_over() {
+        return None;
+    }
+    // SAFETY: as above.
+    let log = unsafe { log::insert(cpu, link::words()) }?;
+    CPU.set(Some(cpu));
+    let loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner).take();
+    // SAFETY: no memory involved.
+    let tid = unsafe { libc::gettid() } as u32;
+    log.happened(Happening::Started { tid, loaded });
+    Some(log)
+}
+
+/// A block is entered.
+pub(crate) unsafe extern "C" fn on_block(cpu: c_uint, block: *mut c_void) {
+    let Some(log) = log_of(cpu) else { return };
+    if log.is_enough() {
+        link::hand_over(log);
+    }
+    log.block(block.cast());
+}
+
+/// An instruction's tags in one word: that of its loads, and above it that of its stores.
+pub(crate) fn both(load: MemoryTag, store: MemoryTag) -> u64 {
+    load.to_word() >> MemoryTag::ADDRESS_BITS | store.to_word() >> (MemoryTag::ADDRESS_BITS - 16)
+}
+
+/// An instruction read or wrote.
+pub(crate) unsafe extern "C" fn on_access(cpu: c_uint, description: u32, address: u64, tags: *mut c_void) {
+    let Some(log) = log_of(cpu) else { return };
+    let (kind, tags) = (qemu::kind(description), tags as u64);
+    if kind & LOADS != 0 {
+        log.access(address, tags << MemoryTag::ADDRESS_BITS);
+    }
+    if kind & STORES != 0 {
+        log.access(address, tags >> 16 << MemoryTag::ADDRESS_BITS);
+    }
+}
+
+unsafe extern "C" fn on_translated(_id: PluginId, tb: *mut Tb) {
+    if link::is_over() {
+        return;
+    }
+    let Some(qemu) = QEMU.get() else { return };
+    contained(|| {
+        // SAFETY: QEMU is translating it.
+        let first = unsafe { translate::translate(qemu, tb) };
+        if let Some((address, host)) = first {
+            LOOKED.get_or_init(|| {
+                // Zero in practice; nothing else relies on it.
+                let base = host.wrapping_sub(address);
+                let loaded = loaded::look(base, qemu.program().as_deref());
+                *LOADED.lock().unwrap_or_else(PoisonError::into_inner) = Some(loaded);
+            });
+        }
+    });
+}
+
+#[allow(clippy::too_many_arguments, reason = "QEMU's")]
+unsafe extern "C" fn on_call(
+    _id: PluginId,
+    cpu: c_uint,
+    number: i64,
+    a: u64,
+    b: u64,
+    c: u64,
+    d: u64,
+    e: u64,
+    f: u64,
+    _: u64,
+    _: u64,
+) {
+    if let Some(log) = log_of(cpu) {
+        contained(|| system_calls::begins(log, number, [a, b, c, d, e, f]));
+    }
+}
+
+unsafe extern "C" fn on_return(_id: PluginId, cpu: c_uint, number: i64, result: i64) {
+    if let Some(log) = log_of(cpu) {
+        contained(|| system_calls::ends(log, number, result));
+    }
+}
+
+unsafe extern "C" fn on_cpu_exit(_id: PluginId, cpu: c_uint) {
+    // SAFETY: QEMU calls on the cpu's own thread.
+    let Some(log) = (unsafe { log::of_cpu(cpu) }) else { return };
+    log.happened(Happening::Ended);
+    link::hand_over(log);
+    // SAFETY: as above; the reference is not used any more.
+    unsafe { log::remove(cpu) };
+}
+
+unsafe extern "C" fn on_exit(_id: PluginId, _data: *mut c_void) {
+    // SAFETY: QEMU stopped every thread and took their callbacks away before it calls this.
+    contained(|| unsafe { link::end(Ended::Exited, log::cpus()) });
+}
+
+/// The program is about to be killed by a signal, or to become another, on this thread: what it did until now is all there will be.
+/// What other threads had not handed over is lost.
+pub(crate) fn end_here(ended: Ended) {
+    // SAFETY: this thread's own.
+    contained(|| unsafe { link::end(ended, CPU.get().into_iter()) });
+}
+
+/// QEMU kills itself by this once the guest died of a signal. Only where this library is preloaded into QEMU.
+#[cfg(feature = "plugin")]
+#[unsafe(no_mangle)]
+extern "C" fn kill(pid: libc::pid_t, signal: c_int) -> c_int {
+    // SAFETY: `sigaction` writes to the local; the system call is what was asked for.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        let by_default =
+            libc::sigaction(signal, std::ptr::null(), &raw mut action) == 0 && action.sa_sigaction == libc::SIG_DFL;
+        let ignored = [0, libc::SIGCHLD, libc::SIGCONT, libc::SIGURG, libc::SIGWINCH, libc::SIGSTOP, libc::SIGTSTP];
+        if pid == libc::getpid() && by_default && !ignored.contains(&signal) {
+            end_here(Ended::Killed { signal });
+        }
+        libc::syscall(libc::SYS_kill, pid, signal) as c_int
+    }
+}
+
+/// Holds all signals back on this thread, for one it is about to start; the mask as it was.
+pub(crate) fn hold_signals() -> libc::sigset_t {
+    // SAFETY: both sets are ours.
+    unsafe {
+        let (mut all, mut before): (libc::sigset_t, libc::sigset_t) = (std::mem::zeroed(), std::mem::zeroed());
+        libc::sigfillset(&raw mut all);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before);
+        before
+    }
+}
+
+/// Sets the mask to what [`hold_signals`] returned.
+pub(crate) fn release_signals(mask: &libc::sigset_t) {
+    // SAFETY: a valid set.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, mask, std::ptr::null_mut()) };
+}

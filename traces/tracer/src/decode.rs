@@ -1,0 +1,217 @@
+//! From machine code to what the simulator's timing needs, once for each translated block.
+//!
+//! What an instruction reads and writes is iced-x86's knowledge; here it is put into the simulator's terms:
+//!
+//! * Registers that addresses are computed from are told apart from those that data come from: a store's address is known
+//!   before its data, and a chase is a chase because an address waits.
+//! * The stack pointer's own changes by `push`, `pop`, `call` and `ret` are no results: every core since the Pentium M computes them as
+//!   it decodes (Fog, Microarchitecture, "stack engine"), so that a chain of pops is no chain of loads.
+//! * A partial write keeps the rest, so that it also reads what it writes: 8 and 16 bit results, and the scalar instructions
+//!   that leave the upper part of a vector register alone.
+//! * An instruction whose result does not depend on its operands (`xor eax, eax`) reads none; those that clear and moves between
+//!   whole registers are done when they are renamed (Intel Optimization Manual 3.5.1.7; AMD 19h guide 2.9.2).
+//!
+//! [`MemoryTag`] says of each access that can follow what a mem callback cannot know for itself: which instruction, how many bytes.
+
+mod class;
+mod tag;
+
+use class::{Traits, classify};
+use iced_x86::{
+    Decoder, DecoderOptions, Instruction, InstructionInfo, InstructionInfoFactory, Mnemonic, OpAccess, OpKind,
+    Register, RflagsBits,
+};
+pub use tag::{MemoryTag, Pieces};
+use tierscope_sim::{Block, Class, Op, Registers};
+
+/// The most instructions of a block: QEMU's own limit.
+pub const MAX_OPS: usize = 512;
+
+/// The flags that results go through; the direction flag and such are not waited for.
+const ARITHMETIC: u32 =
+    RflagsBits::OF | RflagsBits::SF | RflagsBits::ZF | RflagsBits::AF | RflagsBits::CF | RflagsBits::PF;
+
+/// A block, and what its accesses are to be called.
+#[derive(Debug)]
+pub struct Decoded {
+    /// For the simulator.
+    pub block: Block,
+    /// Of each instruction: its loads' and its stores' tag.
+    pub tags: Box<[[MemoryTag; 2]]>,
+    /// One more than the last instruction that is certain to access memory when it is executed; 0 for none. An execution that
+    /// shows no access of it was left before its end.
+    pub last_certain: u16,
+}
+
+/// The block of `code` at `address`. Bytes that are no instruction end it.
+pub fn decode(address: u64, code: &[u8]) -> Decoded {
+    let mut factory = InstructionInfoFactory::new();
+    let mut decoder = Decoder::with_ip(64, code, address, DecoderOptions::NONE);
+    let (mut ops, mut tags, mut last_certain) = (Vec::new(), Vec::new(), 0);
+    let mut instruction = Instruction::default();
+    while decoder.can_decode() && ops.len() < MAX_OPS {
+        let offset = decoder.position();
+        decoder.decode_out(&mut instruction);
+        if instruction.is_invalid() {
+            break;
+        }
+        let one = decode_one(&instruction, &mut factory, offset as u16, ops.len() as u16);
+        ops.push(one.op);
+        tags.push(one.tags);
+        if one.certain {
+            last_certain = ops.len() as u16;
+        }
+    }
+    let block = Block { address, bytes: code.len() as u32, ops: ops.into() };
+    Decoded { block, tags: tags.into(), last_certain }
+}
+
+struct One {
+    op: Op,
+    tags: [MemoryTag; 2],
+    certain: bool,
+}
+
+fn decode_one(instruction: &Instruction, factory: &mut InstructionInfoFactory, offset: u16, index: u16) -> One {
+    let info = factory.info(instruction);
+    let traits = classify(instruction);
+    let mut op = Op { offset, class: traits.class, non_temporal: traits.non_temporal, ..Op::default() };
+    let mut pieces = [Pieces::Separate, Pieces::Separate];
+    let mut certain = false;
+    for memory in info.used_memory() {
+        let (reads, writes, sure) = access(memory.access());
+        op.address_sources |= register(memory.base()) | register(memory.index());
+        let count = if instruction.is_vsib() { elements(instruction) } else { 1 };
+        let of_operand = if instruction.is_vsib() { Pieces::Separate } else { Pieces::of(memory.memory_size().size()) };
+        if reads {
+            op.loads = op.loads.saturating_add(count);
+            pieces[0] = of_operand;
+        }
+        if writes {
+            op.stores = op.stores.saturating_add(count);
+            pieces[1] = of_operand;
+        }
+        certain |= (reads || writes) && sure && traits.class != Class::Repeat && !instruction.is_vsib();
+    }
+    registers(instruction, info, traits, &mut op);
+    let tags = [MemoryTag::new(index, false, pieces[0]), MemoryTag::new(index, true, pieces[1])];
+    One { op, tags, certain }
+}
+
+/// Whether it reads, whether it writes, and whether it surely does.
+fn access(access: OpAccess) -> (bool, bool, bool) {
+    match access {
+        OpAccess::None | OpAccess::NoMemAccess => (false, false, false),
+        OpAccess::Read => (true, false, true),
+        OpAccess::CondRead => (true, false, false),
+        OpAccess::Write => (false, true, true),
+        OpAccess::CondWrite => (false, true, false),
+        OpAccess::ReadWrite => (true, true, true),
+        // The read happens in any case, and cores write back what they read.
+        OpAccess::ReadCondWrite => (true, true, true),
+    }
+}
+
+/// Elements a gather or scatter accesses.
+fn elements(instruction: &Instruction) -> u8 {
+    let element = instruction.memory_size().size().max(1);
+    let whole = (0..instruction.op_count())
+        .map(|operand| instruction.op_register(operand))
+        .filter(|register| register.is_vector_register())
+        .map(|register| register.size())
+        .max()
+        .unwrap_or(16);
+    let index = if instruction.is_vsib64() { 8 } else { 4 };
+    u8::try_from(whole / element.max(index)).unwrap_or(1).max(1)
+}
+
+/// The simulator's register that holds `register`.
+fn register(register: Register) -> Registers {
+    if register == Register::None || register.is_ip() {
+        return Registers::NONE;
+    }
+    let full = register.full_register();
+    let number = full.number() as u8;
+    if full.is_gpr() {
+        Registers::general(number)
+    } else if full.is_vector_register() {
+        Registers::vector(number)
+    } else if full.is_k() {
+        Registers::mask(number)
+    } else if full.is_st() || full.is_mm() {
+        Registers::X87
+    } else if full.is_segment_register() {
+        // Flat: their bases do not change.
+        Registers::NONE
+    } else {
+        Registers::OTHER
+    }
+}
+
+fn is_partial(register: Register) -> bool {
+    register.is_gpr8() || register.is_gpr16()
+}
+
+fn registers(instruction: &Instruction, info: &InstructionInfo, traits: Traits, op: &mut Op) {
+    let stack_engine = instruction.is_stack_instruction();
+    for used in info.used_registers() {
+        let name = used.register();
+        let set = register(name);
+        if stack_engine && set == register(Register::RSP) {
+            continue;
+        }
+        let (reads, writes) = match used.access() {
+            OpAccess::Read | OpAccess::CondRead => (true, false),
+            // A result that may stay away keeps the old value.
+            OpAccess::CondWrite | OpAccess::ReadWrite | OpAccess::ReadCondWrite => (true, true),
+            OpAccess::Write => (is_partial(name), true),
+            OpAccess::None | OpAccess::NoMemAccess => (false, false),
+        };
+        // What serves as an address is data only where an operand or a result says so.
+        if reads && (writes || !op.address_sources.contains(set) || is_explicit(instruction, info, set)) {
+            op.sources |= set;
+        }
+        if writes {
+            op.destinations |= set;
+        }
+    }
+    if instruction.rflags_read() & ARITHMETIC != 0 {
+        op.sources |= Registers::FLAGS;
+    }
+    if instruction.rflags_modified() & ARITHMETIC != 0 {
+        op.destinations |= Registers::FLAGS;
+    }
+    if instruction.fpu_stack_increment_info().increment() != 0 || instruction.fpu_stack_increment_info().writes_top() {
+        op.sources |= Registers::X87;
+        op.destinations |= Registers::X87;
+    }
+    if traits.merges {
+        op.sources |= first_operand(instruction);
+    }
+    // Hints wait for nothing.
+    if traits.independent || traits.class == Class::Nop {
+        op.sources = Registers::NONE;
+    }
+    if instruction.mnemonic() == Mnemonic::Leave {
+        op.sources = Registers::NONE;
+    }
+}
+
+fn first_operand(instruction: &Instruction) -> Registers {
+    if instruction.op0_kind() == OpKind::Register { register(instruction.op0_register()) } else { Registers::NONE }
+}
+
+/// Whether some register operand that is read is in `set`.
+fn is_explicit(instruction: &Instruction, info: &InstructionInfo, set: Registers) -> bool {
+    (0..instruction.op_count()).any(|operand| {
+        instruction.op_kind(operand) == OpKind::Register
+            && register(instruction.op_register(operand)) == set
+            && matches!(
+                info.op_access(operand),
+                OpAccess::Read | OpAccess::CondRead | OpAccess::ReadWrite | OpAccess::ReadCondWrite
+            )
+    })
+}
+
+#[cfg(test)]
+mod tests;

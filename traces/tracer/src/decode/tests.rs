@@ -1,0 +1,152 @@
+//! A table of instructions and what each is to the simulator.
+
+use super::*;
+use tierscope_sim::Class::*;
+
+/// Bytes, assembly, registers of data, of addresses, written ones, class, loads and stores.
+type Row = (&'static str, &'static str, &'static str, &'static str, &'static str, Class, (u8, u8));
+
+#[rustfmt::skip]
+const TABLE: &[Row] = &[
+    ("48 89 d8", "mov rax, rbx", "rbx", "", "rax", Eliminated, (0, 0)),
+    ("89 d8", "mov eax, ebx", "rbx", "", "rax", Eliminated, (0, 0)),
+    ("66 89 d8", "mov ax, bx", "rax rbx", "", "rax", Integer, (0, 0)),
+    ("88 d8", "mov al, bl", "rax rbx", "", "rax", Integer, (0, 0)),
+    ("b8 07 00 00 00", "mov eax, 7", "", "", "rax", Integer, (0, 0)),
+    ("48 8b 04 cb", "mov rax, [rbx+rcx*8]", "", "rbx rcx", "rax", Move, (1, 0)),
+    ("48 8b 00", "mov rax, [rax]", "", "rax", "rax", Move, (1, 0)),
+    ("48 89 03", "mov [rbx], rax", "rax", "rbx", "", Move, (0, 1)),
+    ("48 89 1b", "mov [rbx], rbx", "rbx", "rbx", "", Move, (0, 1)),
+    ("8a 03", "mov al, [rbx]", "rax", "rbx", "rax", Move, (1, 0)),
+    ("0f b6 03", "movzx eax, byte ptr [rbx]", "", "rbx", "rax", Move, (1, 0)),
+    ("0f b6 c3", "movzx eax, bl", "rbx", "", "rax", Integer, (0, 0)),
+    ("48 8d 44 8b 08", "lea rax, [rbx+rcx*4+8]", "rbx rcx", "", "rax", Integer, (0, 0)),
+    ("31 c0", "xor eax, eax", "", "", "rax flags", Eliminated, (0, 0)),
+    ("31 d8", "xor eax, ebx", "rax rbx", "", "rax flags", Integer, (0, 0)),
+    ("48 29 c9", "sub rcx, rcx", "", "", "rcx flags", Eliminated, (0, 0)),
+    ("30 c0", "xor al, al", "rax", "", "rax flags", Integer, (0, 0)),
+    ("48 01 d8", "add rax, rbx", "rax rbx", "", "rax flags", Integer, (0, 0)),
+    ("48 03 03", "add rax, [rbx]", "rax", "rbx", "rax flags", Integer, (1, 0)),
+    ("48 03 00", "add rax, [rax]", "rax", "rax", "rax flags", Integer, (1, 0)),
+    ("48 01 03", "add [rbx], rax", "rax", "rbx", "flags", Integer, (1, 1)),
+    ("48 11 d8", "adc rax, rbx", "rax rbx flags", "", "rax flags", Integer, (0, 0)),
+    ("ff 44 24 08", "inc dword ptr [rsp+8]", "", "rsp", "flags", Integer, (1, 1)),
+    ("48 3b 03", "cmp rax, [rbx]", "rax", "rbx", "flags", Integer, (1, 0)),
+    ("0f 94 c0", "setz al", "rax flags", "", "rax", Integer, (0, 0)),
+    ("48 0f 44 c3", "cmovz rax, rbx", "rax rbx flags", "", "rax", Integer, (0, 0)),
+    ("48 0f 44 03", "cmovz rax, [rbx]", "rax flags", "rbx", "rax", Integer, (1, 0)),
+    ("48 0f af c3", "imul rax, rbx", "rax rbx", "", "rax flags", Multiply, (0, 0)),
+    ("48 f7 e3", "mul rbx", "rax rbx", "", "rax rdx flags", Multiply, (0, 0)),
+    ("48 f7 f3", "div rbx", "rax rdx rbx", "", "rax rdx flags", DivideLong, (0, 0)),
+    ("f7 f3", "div ebx", "rax rdx rbx", "", "rax rdx flags", Divide, (0, 0)),
+    ("50", "push rax", "rax", "rsp", "", Move, (0, 1)),
+    ("58", "pop rax", "", "rsp", "rax", Move, (1, 0)),
+    ("ff 33", "push qword ptr [rbx]", "", "rbx rsp", "", Move, (1, 1)),
+    ("ff d0", "call rax", "rax", "rsp", "", CallIndirect, (0, 1)),
+    ("ff 13", "call [rbx]", "", "rbx rsp", "", CallIndirect, (1, 1)),
+    ("c3", "ret", "", "rsp", "", Return, (1, 0)),
+    ("c9", "leave", "", "rbp", "rbp", Move, (1, 0)),
+    ("ff e0", "jmp rax", "rax", "", "", BranchIndirect, (0, 0)),
+    ("74 00", "jz .+2", "flags", "", "", BranchConditional, (0, 0)),
+    ("eb 00", "jmp .+2", "", "", "", BranchDirect, (0, 0)),
+    ("e8 00 00 00 00", "call .+5", "", "rsp", "", CallDirect, (0, 1)),
+    ("f3 a4", "rep movsb", "rcx rsi rdi", "rsi rdi", "rcx rsi rdi", Repeat, (1, 1)),
+    ("f3 48 ab", "rep stosq", "rax rcx rdi", "rdi", "rcx rdi", Repeat, (0, 1)),
+    ("a4", "movsb", "rsi rdi", "rsi rdi", "rsi rdi", Move, (1, 1)),
+    ("f0 48 0f c1 03", "lock xadd [rbx], rax", "rax", "rbx", "rax flags", Atomic, (1, 1)),
+    ("f0 48 0f b1 0b", "lock cmpxchg [rbx], rcx", "rax rcx", "rbx", "rax flags", Atomic, (1, 1)),
+    ("48 87 03", "xchg [rbx], rax", "rax", "rbx", "rax", Atomic, (1, 1)),
+    ("0f ae f0", "mfence", "", "", "", Fence, (0, 0)),
+    ("0f a2", "cpuid", "rax rcx", "", "rax rbx rcx rdx", Serialising, (0, 0)),
+    ("0f 1f 00", "nop dword ptr [rax]", "", "", "", Nop, (0, 0)),
+    ("0f 18 08", "prefetcht0 [rax]", "", "", "", Nop, (0, 0)),
+    ("66 0f ef c9", "pxor xmm1, xmm1", "", "", "xmm1", Eliminated, (0, 0)),
+    ("c5 e9 ef ca", "vpxor xmm1, xmm2, xmm2", "", "", "xmm1", Eliminated, (0, 0)),
+    ("66 0f 76 db", "pcmpeqd xmm3, xmm3", "", "", "xmm3", Vector, (0, 0)),
+    ("0f 28 c1", "movaps xmm0, xmm1", "xmm1", "", "xmm0", Eliminated, (0, 0)),
+    ("f3 0f 10 c1", "movss xmm0, xmm1", "xmm0 xmm1", "", "xmm0", Shuffle, (0, 0)),
+    ("f2 0f 10 00", "movsd xmm0, [rax]", "", "rax", "xmm0", Move, (1, 0)),
+    ("66 0f 16 00", "movhpd xmm0, [rax]", "xmm0", "rax", "xmm0", Shuffle, (1, 0)),
+    ("0f 11 00", "movups [rax], xmm0", "xmm0", "rax", "", Move, (0, 1)),
+    ("0f 2b 00", "movntps [rax], xmm0", "xmm0", "rax", "", Move, (0, 1)),
+    ("66 0f 58 c1", "addpd xmm0, xmm1", "xmm0 xmm1", "", "xmm0", FloatAdd, (0, 0)),
+    ("c5 f5 59 04 10", "vmulpd ymm0, ymm1, [rax+rdx]", "xmm1", "rax rdx", "xmm0", FloatMultiply, (1, 0)),
+    ("f2 0f 5e c1", "divsd xmm0, xmm1", "xmm0 xmm1", "", "xmm0", FloatDivide, (0, 0)),
+    ("f2 0f 51 c1", "sqrtsd xmm0, xmm1", "xmm0 xmm1", "", "xmm0", FloatSqrt, (0, 0)),
+    ("c4 e2 f1 b9 c2", "vfmadd231sd xmm0, xmm1, xmm2", "xmm0 xmm1 xmm2", "", "xmm0", FloatFused, (0, 0)),
+    ("f2 0f 2a c0", "cvtsi2sd xmm0, eax", "xmm0 rax", "", "xmm0", Convert, (0, 0)),
+    ("66 0f 2e c1", "ucomisd xmm0, xmm1", "xmm0 xmm1", "", "flags", FloatAdd, (0, 0)),
+    ("66 0f fe c1", "paddd xmm0, xmm1", "xmm0 xmm1", "", "xmm0", Vector, (0, 0)),
+    ("66 0f 38 40 c1", "pmulld xmm0, xmm1", "xmm0 xmm1", "", "xmm0", VectorMultiply, (0, 0)),
+    ("66 0f 70 c1 03", "pshufd xmm0, xmm1, 3", "xmm1", "", "xmm0", Shuffle, (0, 0)),
+    ("66 48 0f 6e c0", "movq xmm0, rax", "rax", "", "xmm0", Transfer, (0, 0)),
+    ("66 0f 7e c0", "movd eax, xmm0", "xmm0", "", "rax", Transfer, (0, 0)),
+    ("66 0f d7 c0", "pmovmskb eax, xmm0", "xmm0", "", "rax", Transfer, (0, 0)),
+    ("c4 e2 7d 58 00", "vpbroadcastd ymm0, [rax]", "", "rax", "xmm0", Move, (1, 0)),
+    ("c4 e2 6d 90 04 88", "vpgatherdd ymm0, [rax+ymm1*4], ymm2", "xmm0 xmm2", "rax xmm1", "xmm0 xmm2", Move, (8, 0)),
+    ("66 0f 38 dc c1", "aesenc xmm0, xmm1", "xmm0 xmm1", "", "xmm0", Cryptographic, (0, 0)),
+    ("dd 00", "fld qword ptr [rax]", "x87", "rax", "x87", X87, (1, 0)),
+    ("db 38", "fstp tbyte ptr [rax]", "x87", "rax", "x87", X87, (0, 1)),
+    ("d8 c1", "fadd st, st(1)", "x87", "", "x87", X87, (0, 0)),];
+
+fn code(hex: &str) -> Vec<u8> {
+    hex.split(' ').map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect()
+}
+
+fn names(set: Registers) -> String {
+    let general = "rax rcx rdx rbx rsp rbp rsi rdi r8 r9 r10 r11 r12 r13 r14 r15".split(' ').map(String::from);
+    let names: Vec<String> = general
+        .chain((0..32).map(|number| format!("xmm{number}")))
+        .chain((0..8).map(|number| format!("k{number}")))
+        .chain(["flags", "x87", "other"].map(String::from))
+        .collect();
+    let mut found: Vec<&str> = set.numbers().map(|number| names[number].as_str()).collect();
+    found.sort_unstable();
+    found.join(" ")
+}
+
+fn sorted(list: &str) -> String {
+    let mut list: Vec<&str> = list.split(' ').collect();
+    list.sort_unstable();
+    list.join(" ")
+}
+
+#[test]
+fn instructions_are_what_they_do() {
+    for (hex, assembly, sources, addresses, destinations, class, (loads, stores)) in TABLE {
+        let decoded = decode(0x1000, &code(hex));
+        assert_eq!(decoded.block.ops.len(), 1, "{assembly}");
+        let op = decoded.block.ops[0];
+        let shown = |op: Op| (names(op.sources), names(op.address_sources), names(op.destinations));
+        assert_eq!(shown(op), (sorted(sources), sorted(addresses), sorted(destinations)), "{assembly}");
+        assert_eq!((op.class, op.loads, op.stores), (*class, *loads, *stores), "{assembly}");
+        assert_eq!(op.non_temporal, assembly.starts_with("movnt"), "{assembly}");
+        let conditional = matches!(class, Repeat) || assembly.contains("gather");
+        assert_eq!(decoded.last_certain == 1, loads + stores > 0 && !conditional, "{assembly}");
+    }
+}
+
+#[test]
+fn a_block_knows_where_its_instructions_lie_and_what_moves_in_pieces() {
+    // mov rax, [rbx]; movups xmm0, [rax]; add rcx, rdx; fstp tbyte ptr [rdi]; ret
+    let decoded = decode(0x40_1000, &code("48 8b 03 0f 10 00 48 01 d1 db 3f c3"));
+    let offsets: Vec<u16> = decoded.block.ops.iter().map(|op| op.offset).collect();
+    assert_eq!(offsets, [0, 3, 6, 9, 11]);
+    assert_eq!((decoded.block.address, decoded.block.bytes, decoded.last_certain), (0x40_1000, 12, 5));
+    let bytes: Vec<(u8, u8)> = decoded.tags.iter().map(|[load, store]| (load.bytes(), store.bytes())).collect();
+    assert_eq!((bytes[0].0, bytes[1].0, bytes[3].1, bytes[4].0), (8, 16, 10, 8));
+    assert!(decoded.tags[1][0].is_in_pieces() && !decoded.tags[0][0].is_in_pieces());
+}
+
+#[test]
+fn any_bytes_decode_or_end_the_block() {
+    let mut state = 1_u64;
+    for _ in 0..20_000 {
+        let bytes: [u8; 16] = std::array::from_fn(|_| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 56) as u8
+        });
+        let decoded = decode(0x1000, &bytes);
+        assert!(decoded.block.ops.len() <= 16 && decoded.tags.len() == decoded.block.ops.len());
+    }
+}

@@ -1,0 +1,248 @@
+//! What a guest thread did, as words, on their way to the simulation.
+//!
+//! Each virtual cpu has a log of its own, which its thread alone writes: nothing is shared on the way, so nothing is lost and no
+//! lock is taken for an access. A word is
+//!
+//! ```text
+//! 0 0   tag (14 bits)   address (48 bits)     an access, see `decode::MemoryTag`
+//! 1 0                   pointer               a block is entered: `&'static Decoded`
+//! 1 1                   pointer               something happened: `Box<Happening>`
+//! ```
+//!
+//! (user addresses have 47 bits). What lies between two blocks belongs to the first. A log is handed over as a whole when a block
+//! is entered and enough is in it, so that a batch never ends within a block. While there is one thread, its order is the
+//! program's and batches may be large. Once there are several they are small, and handed over at each system call, before the kernel
+//! lets another thread see what this one did.
+
+use crate::decode::{Decoded, MemoryTag};
+use crate::happening::Happening;
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+
+/// Virtual cpus there can be at one time: QEMU numbers them by the threads alive.
+pub(crate) const MAX_CPUS: usize = 8192;
+
+/// Words of a log.
+const WORDS: usize = 1 << 14;
+/// Words after which it is handed over at the next block, while there is one thread.
+const MANY: usize = WORDS - 2048;
+/// The same while there are several.
+const FEW: usize = 4096;
+
+const ADDRESS: u64 = (1 << MemoryTag::ADDRESS_BITS) - 1;
+const BLOCK: u64 = 0b10 << 62;
+const HAPPENED: u64 = 0b11 << 62;
+
+/// A full log.
+pub(crate) struct Batch {
+    pub(crate) cpu: u16,
+    words: Vec<u64>,
+}
+
+/// What a word is.
+pub(crate) enum Entry {
+    Access { address: u64, tag: MemoryTag },
+    Block(&'static Decoded),
+    Happened(Box<Happening>),
+}
+
+impl Batch {
+    /// The entries, in order. To be called once: what happened is given away.
+    ///
+    /// # Safety
+    ///
+    /// The batch was made by [`Log::take`], and this was not called before.
+    #[inline(always)]
+    pub(crate) unsafe fn entries(&mut self) -> impl Iterator<Item = Entry> {
+        self.words.iter().map(|word| match word >> 62 {
+            0b10 => {
+                let block = (word & ADDRESS) as *const Decoded;
+                // SAFETY: blocks are never freed.
+                Entry::Block(unsafe { &*block })
+            }
+            0b11 => {
+                let happening = (word & ADDRESS) as *mut Happening;
+                // SAFETY: from `Box::into_raw`, once.
+                Entry::Happened(unsafe { Box::from_raw(happening) })
+            }
+            _ => Entry::Access { address: word & ADDRESS, tag: MemoryTag::from_word(*word) },
+        })
+    }
+
+    /// The memory, to be used again.
+    pub(crate) fn into_words(self) -> Vec<u64> {
+        self.words
+    }
+}
+
+/// What a thread has not handed over yet.
+pub(crate) struct Log {
+    next: *mut u64,
+    enough: *mut u64,
+    end: *mut u64,
+    words: Vec<u64>,
+    pub(crate) cpu: u16,
+    /// The call the thread is in: its number and arguments.
+    pub(crate) call: (i64, [u64; 6]),
+    /// It mapped code since modules were last looked at.
+    pub(crate) mapped_code: bool,
+}
+
+/// Whether there was ever more than one thread.
+static SEVERAL: AtomicBool = AtomicBool::new(false);
+
+static LOGS: [AtomicPtr<Log>; MAX_CPUS] = [const { AtomicPtr::new(std::ptr::null_mut()) }; MAX_CPUS];
+
+/// Whether there was ever more than one thread.
+pub(crate) fn are_several() -> bool {
+    SEVERAL.load(Ordering::Relaxed)
+}
+
+/// From now on there may be.
+pub(crate) fn become_several() {
+    SEVERAL.store(true, Ordering::Relaxed);
+}
+
+/// The log of a virtual cpu, if it has one.
+///
+/// # Safety
+///
+/// Called on the cpu's own thread, or when no cpu runs; no other reference to it is alive.
+#[inline(always)]
+pub(crate) unsafe fn of_cpu(cpu: u32) -> Option<&'static mut Log> {
+    let log = LOGS.get(cpu as usize)?.load(Ordering::Relaxed);
+    // SAFETY: the caller's promise; logs are freed by `remove` only.
+    unsafe { log.as_mut() }
+}
+
+/// Gives a cpu a log, to be written to `words`.
+///
+/// # Safety
+///
+/// See [`of_cpu`].
+pub(crate) unsafe fn insert(cpu: u32, words: Vec<u64>) -> Option<&'static mut Log> {
+    let place = LOGS.get(cpu as usize)?;
+    let mut log = Box::new(Log {
+        next: std::ptr::null_mut(),
+        enough: std::ptr::null_mut(),
+        end: std::ptr::null_mut(),
+        words: Vec::new(),
+        cpu: u16::try_from(cpu).ok()?,
+        call: (-1, [0; 6]),
+        mapped_code: false,
+    });
+    log.renew(words);
+    place.store(Box::into_raw(log), Ordering::Release);
+    // SAFETY: the caller's promise.
+    unsafe { of_cpu(cpu) }
+}
+
+/// Takes a cpu's log away.
+///
+/// # Safety
+///
+/// See [`of_cpu`].
+pub(crate) unsafe fn remove(cpu: u32) {
+    if let Some(place) = LOGS.get(cpu as usize) {
+        let log = place.swap(std::ptr::null_mut(), Ordering::AcqRel);
+        if !log.is_null() {
+            // SAFETY: from `insert`, and nobody else has it.
+            drop(unsafe { Box::from_raw(log) });
+        }
+    }
+}
+
+/// Forgets all logs without freeing them: those of a forked child, whose threads are gone.
+pub(crate) fn forget_all() {
+    for place in &LOGS {
+        place.store(std::ptr::null_mut(), Ordering::Release);
+    }
+}
+
+/// The cpus that have a log.
+pub(crate) fn cpus() -> impl Iterator<Item = u32> {
+    (0..MAX_CPUS as u32).filter(|cpu| LOGS.get(*cpu as usize).is_some_and(|log| !log.load(Ordering::Acquire).is_null()))
+}
+
+impl Log {
+    /// Appends an access.
+    #[inline(always)]
+    pub(crate) fn access(&mut self, address: u64, tag: u64) {
+        self.push(address & ADDRESS | tag);
+    }
+
+    /// Appends that a block was entered.
+    #[inline(always)]
+    pub(crate) fn block(&mut self, block: *const Decoded) {
+        self.push(block as u64 | BLOCK);
+    }
+
+    /// Appends that something happened.
+    pub(crate) fn happened(&mut self, happening: Happening) {
+        self.push(Box::into_raw(Box::new(happening)) as u64 | HAPPENED);
+    }
+
+    #[inline(always)]
+    fn push(&mut self, word: u64) {
+        if self.next == self.end {
+            self.grow();
+        }
+        // SAFETY: before the end of our words.
+        unsafe {
+            self.next.write(word);
+            self.next = self.next.add(1);
+        }
+    }
+
+    /// Whether it is time to hand it over.
+    #[inline(always)]
+    pub(crate) fn is_enough(&self) -> bool {
+        self.next >= self.enough
+    }
+
+    /// Whether nothing is in it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.next.cast_const() == self.words.as_ptr()
+    }
+
+    /// What is in it; it goes on in `words`.
+    pub(crate) fn take(&mut self, words: Vec<u64>) -> Batch {
+        self.settle();
+        let full = std::mem::take(&mut self.words);
+        self.renew(words);
+        Batch { cpu: self.cpu, words: full }
+    }
+
+    /// Has the vector know its length.
+    fn settle(&mut self) {
+        let used = (self.next as usize).saturating_sub(self.words.as_ptr() as usize) / size_of::<u64>();
+        // SAFETY: so many words were written, and there was room for them.
+        unsafe { self.words.set_len(used) };
+    }
+
+    fn renew(&mut self, mut words: Vec<u64>) {
+        words.clear();
+        words.reserve(WORDS);
+        self.words = words;
+        self.point(if are_several() { FEW } else { MANY });
+    }
+
+    fn point(&mut self, enough: usize) {
+        let (used, capacity) = (self.words.len(), self.words.capacity());
+        let start = self.words.as_mut_ptr();
+        // SAFETY: within the vector's memory, or one past its end.
+        unsafe {
+            self.next = start.add(used);
+            self.enough = start.add(enough.min(capacity));
+            self.end = start.add(capacity);
+        }
+    }
+
+    /// One block filled it: more room.
+    #[cold]
+    #[inline(never)]
+    fn grow(&mut self) {
+        self.settle();
+        self.words.reserve(WORDS);
+        self.point(FEW);
+    }
+}
