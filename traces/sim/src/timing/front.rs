@@ -8,10 +8,11 @@ use super::lines::{Arriving, Rows, Stored};
 use super::predictor::{Ending, Predictor};
 use super::scale::Scale;
 use super::step::{Batch, Kind, Line, Move, Order, Place, Reference, Step, Translation, UNOBSERVED, Why, register};
-use super::units::{Port, REPEAT_BYTES, VECTOR_LOAD_CYCLES, cost};
+use super::units::{ALL_CLASSES, CLASSES, Port, REPEAT_BYTES, VECTOR_LOAD_CYCLES, cost};
 use crate::block::{Access, Block, Class, Op, Registers};
 use crate::memory_mode::MemoryMode;
 use crate::served::{Level, Served, Tlb, TrafficKind};
+use std::ops::Range;
 
 /// Steps that are done together: enough that starting the lanes costs little beside them.
 const STEPS: usize = 256;
@@ -23,6 +24,7 @@ const GROWTH: u64 = 1 << 30;
 #[derive(Debug)]
 pub(crate) struct Common {
     pub(crate) scale: Scale,
+    pub(crate) templates: [Step; CLASSES],
     pub(crate) modes: Vec<MemoryMode>,
     /// Longest a line of memory can take besides waiting for others.
     pub(crate) worst_line: u64,
@@ -92,10 +94,14 @@ impl Front {
         let mut rest = Rest { all: execution, access: 0, traffic: 0, observed: 0 };
         for (index, op) in execution.block.ops.iter().enumerate() {
             self.operation(index, op, &mut rest, common, flush);
-            if self.batch.steps.len() >= STEPS || self.batch.worst >= GROWTH {
+            if self.is_full() {
                 flush(&mut self.batch, common);
             }
         }
+    }
+
+    fn is_full(&self) -> bool {
+        self.batch.steps.len() >= STEPS || self.batch.worst >= GROWTH
     }
 
     /// Whether it had been predicted that this block comes next.
@@ -142,107 +148,116 @@ impl Front {
             rest.access += 1;
         }
         let to = rest.access;
-        if op.class != Class::Repeat {
-            self.one(op, from..to, rest, common);
+        if op.class == Class::Repeat {
+            // One iteration after the other, each with as many accesses as the instruction says.
+            let each = (usize::from(op.loads) + usize::from(op.stores)).max(1);
+            for start in (from..to).step_by(each) {
+                self.iteration(op, start..to.min(start + each), rest, common);
+                if self.is_full() {
+                    flush(&mut self.batch, common);
+                }
+            }
             return;
         }
-        // One iteration after the other, each with as many accesses as the instruction says.
-        let each = (usize::from(op.loads) + usize::from(op.stores)).max(1);
-        for start in (from..to).step_by(each) {
-            self.one(op, start..to.min(start + each), rest, common);
-            if self.batch.steps.len() >= STEPS || self.batch.worst >= GROWTH {
-                flush(&mut self.batch, common);
-            }
+        self.operations += 1;
+        let step = common.templates[op.class as usize];
+        let mut destinations = op.destinations.0 | step.resolves();
+        if from == to {
+            self.batch.worst += u64::from(common.scale.worst_operation);
+            self.push(step, op.sources.0, destinations);
+            return;
         }
+        if destinations & op.address_sources.0 & STACK_POINTER != 0 && stack(op.class) {
+            // The stack engine knows the stack pointer when the operation is renamed (Fog, Microarchitecture, 2023, on all cores).
+            destinations &= !STACK_POINTER;
+        }
+        let into_vector = destinations & VECTORS != 0 && op.loads > 0;
+        let extra = if into_vector { VECTOR_LOAD_CYCLES * common.scale.cycle } else { 0 };
+        let step = Step { kind: Kind::Memory, latency: step.latency + extra, ..step };
+        self.referring(step, op, destinations, from..to, rest, common);
     }
 
-    /// An operation, or one iteration of it, with these accesses.
-    fn one(&mut self, op: &Op, accesses: std::ops::Range<usize>, rest: &mut Rest<'_>, common: &mut Common) {
-        let scale = &common.scale;
-        let repeated = op.class == Class::Repeat;
-        let cost = cost(op.class);
-        let units = scale.interval[cost.port as usize];
-        let mut destinations = op.destinations.0;
-        let mut latency = u32::from(cost.latency) * scale.cycle;
-        if repeated {
-            // Counters and pointers are advanced by the string unit.
-            destinations &= !GENERAL;
-        } else if !accesses.is_empty() {
-            if destinations & op.address_sources.0 & STACK_POINTER != 0 && stack(op.class) {
-                // The stack engine knows the stack pointer when the operation is renamed (Fog, Microarchitecture, 2023, on all cores).
-                destinations &= !STACK_POINTER;
-            }
-            if destinations & VECTORS != 0 && op.loads > 0 {
-                latency += VECTOR_LOAD_CYCLES * scale.cycle;
-            }
-        }
-        if op.class.is_branch() {
-            destinations |= register::BRANCH;
-        }
-        let bytes = accesses.clone().filter_map(|n| rest.all.accesses.get(n)).map(|a| u32::from(a.bytes)).max();
-        let dispatch = match bytes {
-            Some(bytes) if repeated => (bytes * scale.cycle / REPEAT_BYTES).max(1),
-            _ => scale.dispatch,
-        };
-        let mut step = Step {
-            kind: match (accesses.is_empty(), repeated) {
-                (true, _) => Kind::Plain,
-                (false, false) => Kind::Memory,
-                (false, true) => Kind::Iteration,
-            },
-            order: match op.class {
-                Class::Atomic => Order::Stores,
-                Class::Fence | Class::Serialising => Order::All,
-                _ => Order::Free,
-            },
-            port: cost.port,
-            dispatch: dispatch.min(255) as u8,
-            latency,
-            busy: units * u32::from(cost.busy),
-            addresses: lowest(op.address_sources.0),
-            first: self.batch.references.len() as u32,
-            ..plain(Kind::Plain)
-        };
-        self.batch.worst += u64::from(scale.worst_operation);
-        self.operations += u64::from(!repeated);
-        if !accesses.is_empty() {
-            let loads = accesses.clone().filter(|n| rest.all.accesses.get(*n).is_some_and(|access| !access.store));
-            for n in loads {
+    /// One iteration of a string instruction. Its counters and pointers are advanced by the string unit.
+    fn iteration(&mut self, op: &Op, accesses: Range<usize>, rest: &mut Rest<'_>, common: &mut Common) {
+        let bytes =
+            rest.all.accesses.get(accesses.clone()).unwrap_or_default().iter().map(|a| u32::from(a.bytes)).max();
+        let dispatch = (bytes.unwrap_or(1) * common.scale.cycle / REPEAT_BYTES).clamp(1, 255) as u8;
+        let step = Step { kind: Kind::Iteration, dispatch, ..common.templates[op.class as usize] };
+        self.referring(step, op, op.destinations.0 & !GENERAL, accesses, rest, common);
+    }
+
+    /// An operation with these accesses.
+    fn referring(
+        &mut self,
+        mut step: Step,
+        op: &Op,
+        destinations: u64,
+        accesses: Range<usize>,
+        rest: &mut Rest<'_>,
+        common: &mut Common,
+    ) {
+        self.batch.worst += u64::from(common.scale.worst_operation);
+        step.addresses = lowest(op.address_sources.0).0;
+        step.first = self.batch.references.len() as u32;
+        let all = rest.all.accesses.get(accesses.clone()).unwrap_or_default();
+        if let [access] = all {
+            let stored = access.store;
+            let known = u16::from(self.reference(op, accesses.start, rest, common));
+            (step.loads, step.stores) = if stored { (0, known) } else { (known, 0) };
+        } else {
+            for n in accesses.clone().zip(all).filter(|(_, access)| !access.store).map(|(n, _)| n) {
                 step.loads += u16::from(self.reference(op, n, rest, common));
             }
-            for n in accesses.filter(|n| rest.all.accesses.get(*n).is_some_and(|access| access.store)) {
+            for n in accesses.zip(all).filter(|(_, access)| access.store).map(|(n, _)| n) {
                 step.stores += u16::from(self.reference(op, n, rest, common));
             }
         }
         self.push(step, op.sources.0, destinations);
     }
 
-    /// Adds a step, with others before and after it if it has more registers than fit.
-    fn push(&mut self, mut step: Step, mut sources: u64, destinations: u64) {
-        let mut between = false;
-        while sources.count_ones() + u32::from(between) > 4 {
-            let mut merged = lowest::<4>(sources);
-            if between {
-                merged[3] = register::BETWEEN_NUMBER;
-            }
-            sources = without(sources, &merged);
-            between = true;
-            let destinations = written(register::BETWEEN);
-            self.batch.steps.push(Step { sources: merged, destinations, ..plain(Kind::Merge) });
+    /// Adds a step.
+    #[inline]
+    fn push(&mut self, mut step: Step, sources: u64, destinations: u64) {
+        let (four, more_sources) = lowest::<4>(sources);
+        let (three, more_destinations) = lowest::<3>(destinations);
+        if more_sources | more_destinations != 0 {
+            self.push_wide(step, sources, destinations);
+            return;
         }
-        step.sources = lowest(sources | if between { register::BETWEEN } else { 0 });
+        step.sources = four;
+        step.destinations = three;
+        self.batch.steps.push(step);
+    }
+
+    /// Adds a step with others before and after it, as it has more registers than fit.
+    #[cold]
+    fn push_wide(&mut self, mut step: Step, mut sources: u64, destinations: u64) {
+        let mut between = 0;
+        while (sources | between).count_ones() > 4 {
+            let (mut merged, rest) = lowest::<4>(sources);
+            if between == 0 {
+                sources = rest;
+            } else {
+                let (three, rest) = lowest::<3>(sources);
+                sources = rest;
+                merged = [three[0], three[1], three[2], register::BETWEEN_NUMBER];
+            }
+            between = register::BETWEEN;
+            self.batch.steps.push(Step { sources: merged, destinations: lowest(between).0, ..plain(Kind::Merge) });
+        }
+        step.sources = lowest(sources | between).0;
         if destinations.count_ones() <= 3 {
-            step.destinations = written(destinations);
+            step.destinations = lowest(destinations).0;
             self.batch.steps.push(step);
             return;
         }
-        step.destinations = written(register::BETWEEN);
+        step.destinations = lowest(register::BETWEEN).0;
         self.batch.steps.push(step);
-        let mut rest = destinations;
-        while rest != 0 {
-            let destinations = written(rest);
-            rest = without(rest, &destinations);
-            let sources = lowest(register::BETWEEN);
+        let mut left = destinations;
+        while left != 0 {
+            let (destinations, rest) = lowest(left);
+            left = rest;
+            let sources = lowest(register::BETWEEN).0;
             self.batch.steps.push(Step { sources, destinations, ..plain(Kind::Merge) });
         }
     }
@@ -340,23 +355,35 @@ fn stack(class: Class) -> bool {
     matches!(class, Class::Move | Class::CallDirect | Class::CallIndirect | Class::Return)
 }
 
-/// The numbers of the lowest registers of a set; [`register::NONE`] where there are fewer.
-fn lowest<const N: usize>(mut set: u64) -> [u8; N] {
-    std::array::from_fn(|_| {
-        let number = set.trailing_zeros() as u8;
+/// The numbers of the lowest registers of a set, [`register::NONE`] where there are fewer; and the set without them.
+#[inline(always)]
+fn lowest<const N: usize>(mut set: u64) -> ([u8; N], u64) {
+    let mut numbers = [0; N];
+    for number in &mut numbers {
+        *number = set.trailing_zeros() as u8;
         set &= set.wrapping_sub(1);
-        number
+    }
+    (numbers, set)
+}
+
+/// The step of an operation of each class, without its registers.
+pub(crate) fn templates(scale: &Scale) -> [Step; CLASSES] {
+    ALL_CLASSES.map(|class| {
+        let cost = cost(class);
+        Step {
+            order: match class {
+                Class::Atomic => Order::Stores,
+                Class::Fence | Class::Serialising => Order::All,
+                _ => Order::Free,
+            },
+            port: cost.port,
+            dispatch: scale.dispatch.min(255) as u8,
+            latency: u32::from(cost.latency) * scale.cycle,
+            busy: scale.interval[cost.port as usize] * u32::from(cost.busy),
+            branches: class.is_branch(),
+            ..plain(Kind::Plain)
+        }
     })
-}
-
-/// The same for what is written, [`register::UNREAD`] where there are fewer.
-fn written(set: u64) -> [u8; 3] {
-    lowest(set).map(|number| if number == register::NONE { register::UNREAD } else { number })
-}
-
-/// A set without these.
-fn without(set: u64, numbers: &[u8]) -> u64 {
-    numbers.iter().filter(|number| **number < 64).fold(set, |set, number| set & !(1 << number))
 }
 
 fn plain(kind: Kind) -> Step {
@@ -367,11 +394,12 @@ fn plain(kind: Kind) -> Step {
         dispatch: 0,
         sources: [register::NONE; 4],
         addresses: [register::NONE; 3],
-        destinations: written(0),
+        destinations: [register::NONE; 3],
         loads: 0,
         stores: 0,
         latency: 0,
         busy: 0,
+        branches: false,
         first: 0,
     }
 }

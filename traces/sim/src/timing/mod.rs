@@ -159,7 +159,7 @@ impl Timing {
         let gaps = config.sets.iter().map(|set| far(set.slow).saturating_sub(far(set.fast)).max(1)).collect();
         let sampling = config.sampling.map(|windows| Sampling::new(windows, config.sets.len()));
         let mut timing = Self {
-            common: Common { scale, modes: Vec::new(), worst_line: 0 },
+            common: Common { templates: front::templates(&scale), scale, modes: Vec::new(), worst_line: 0 },
             media,
             sets: config.sets.clone(),
             gaps,

@@ -93,6 +93,7 @@ impl Run<'_> {
         for register in step.destinations {
             self.p.file[usize::from(register)] = ready;
         }
+        self.p.file[usize::from(register::NONE)] = V::ZERO;
     }
 
     /// When a unit of a port takes an operation that is dispatched now.

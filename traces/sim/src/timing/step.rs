@@ -7,11 +7,9 @@ use super::vector::V;
 pub(crate) mod register {
     /// When the last branch was executed.
     pub(crate) const BRANCH: u64 = 1 << 59;
-    /// Number of one that nothing reads, so that every step can write three.
-    pub(crate) const UNREAD: u8 = 60;
     /// Between the steps of one operation with more sources or destinations than fit into one.
     pub(crate) const BETWEEN: u64 = 1 << 63;
-    /// The number that stands for none: always ready.
+    /// The number that stands for none. As a source it is always ready; what is written to it is forgotten.
     pub(crate) const NONE: u8 = 64;
     /// Numbers of [`BRANCH`] and [`BETWEEN`].
     pub(crate) const BRANCH_NUMBER: usize = 59;
@@ -54,6 +52,8 @@ pub(crate) struct Step {
     pub(crate) kind: Kind,
     pub(crate) order: Order,
     pub(crate) port: Port,
+    /// It is a branch: [`register::BRANCH`] is among its destinations.
+    pub(crate) branches: bool,
     /// Ticks of dispatch that it takes.
     pub(crate) dispatch: u8,
     pub(crate) sources: [u8; 4],
@@ -67,6 +67,13 @@ pub(crate) struct Step {
     pub(crate) busy: u32,
     /// The first of its references.
     pub(crate) first: u32,
+}
+
+impl Step {
+    /// What it writes as a branch.
+    pub(crate) fn resolves(&self) -> u64 {
+        if self.branches { register::BRANCH } else { 0 }
+    }
 }
 
 /// Where a reference finds its line.

@@ -88,6 +88,42 @@ pub(crate) const fn cost(class: Class) -> Cost {
     Cost { port, latency, busy }
 }
 
+/// How many classes there are.
+pub(crate) const CLASSES: usize = Class::Serialising as usize + 1;
+
+/// All of them.
+pub(crate) const ALL_CLASSES: [Class; CLASSES] = [
+    Class::Nop,
+    Class::Eliminated,
+    Class::Move,
+    Class::Integer,
+    Class::Multiply,
+    Class::Divide,
+    Class::DivideLong,
+    Class::FloatAdd,
+    Class::FloatMultiply,
+    Class::FloatFused,
+    Class::FloatDivide,
+    Class::FloatSqrt,
+    Class::Convert,
+    Class::Vector,
+    Class::VectorMultiply,
+    Class::Shuffle,
+    Class::Transfer,
+    Class::X87,
+    Class::Cryptographic,
+    Class::BranchConditional,
+    Class::BranchDirect,
+    Class::BranchIndirect,
+    Class::CallDirect,
+    Class::CallIndirect,
+    Class::Return,
+    Class::Repeat,
+    Class::Atomic,
+    Class::Fence,
+    Class::Serialising,
+];
+
 /// Units behind each port of a core.
 pub(crate) fn units(core: &Core, port: Port) -> u32 {
     // [SOG] 2.10, 2.11: of four vector pipes two add, two multiply and two shuffle; one multiplies integers; two take branches.
@@ -111,6 +147,11 @@ mod tests {
     fn dividers_are_not_pipelined_and_multipliers_are() {
         assert_eq!(cost(Class::Divide).latency, cost(Class::Divide).busy);
         assert_eq!((cost(Class::Multiply).latency, cost(Class::Multiply).busy), (3, 1));
+    }
+
+    #[test]
+    fn classes_are_listed_in_their_order() {
+        assert!(ALL_CLASSES.iter().enumerate().all(|(n, class)| *class as usize == n));
     }
 
     #[test]
