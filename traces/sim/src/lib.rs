@@ -30,6 +30,7 @@ mod prefetch;
 mod private;
 pub mod served;
 mod simulator;
+mod timed;
 pub mod timing;
 mod tlb;
 pub mod windows;

@@ -50,7 +50,12 @@ pub struct Lane {
     pub cycles: u64,
     /// Half of the width of a 95 % interval around `cycles`, where only windows were timed.
     pub half_interval_cycles: Option<f64>,
-    /// Instructions counted after which the lane was given up for others and kept its difference to the all-fast lane.
+    /// Half of the width of a 95 % interval around the difference to the all-fast lane of its set, of the same windows: divided by
+    /// that lane's cycles, the interval of a criticality.
+    #[serde(default)]
+    pub half_difference_cycles: Option<f64>,
+    /// Instructions counted after which its object last reached memory without a lane, as others had more claim to it: what it
+    /// would have cost then is not in its cycles.
     pub closed_at: Option<u64>,
 }
 

@@ -32,6 +32,11 @@ impl Placing {
         Self { placements: placements.collect(), tiers }
     }
 
+    /// How many there are.
+    pub(crate) fn len(&self) -> u16 {
+        self.placements.len() as u16
+    }
+
     /// Learns a rule; false if it speaks of a placement or a tier that there is not.
     pub(crate) fn learn(&mut self, rule: Rule) -> bool {
         if usize::from(rule.tier) >= self.tiers {

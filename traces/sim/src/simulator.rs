@@ -15,6 +15,7 @@ use crate::objects::{Now, ObjectId, Space};
 use crate::outcome::{Allocation, Module, Outcome, Sample, Site, Thread};
 use crate::placing::Placing;
 use crate::served::{Level, Served, Tlb, TrafficKind};
+use crate::timed::{Names, Timed};
 
 /// Whether to go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +56,8 @@ pub struct Simulator {
     max_instructions: u64,
     sampler: Option<Sampler>,
     samples: Vec<Sample>,
+    timed: Option<Timed>,
+    names: Names,
     effects: Effects,
     /// How the accesses of the block under way were served.
     served: Vec<Served>,
@@ -99,6 +102,8 @@ impl Simulator {
             max_instructions: config.max_instructions.unwrap_or(u64::MAX),
             sampler: config.sample_every.map(|every| Sampler { every, left: every }),
             samples: Vec::new(),
+            timed: Timed::new(config),
+            names: Names::new(config),
             effects: Effects::default(),
             served: Vec::new(),
             sampled: Vec::new(),
@@ -114,15 +119,18 @@ impl Simulator {
         self.threads[thread].instructions += instructions;
         match self.extent.detail {
             Detail::Off => {}
-            Detail::Warm => self.touch::<false>(core, block, accesses),
+            Detail::Warm => {
+                self.touch::<false>(core, block, accesses);
+                if let Some(timed) = &mut self.timed {
+                    timed.warm(cpu, block);
+                }
+            }
             Detail::Full => {
                 self.touch::<true>(core, block, accesses);
                 self.totals.counted_instructions += instructions;
                 self.totals.blocks += 1;
                 self.count_effects();
-                if !self.sampled.is_empty() {
-                    self.sample(cpu, block, accesses);
-                }
+                self.time(cpu, block, accesses);
             }
         }
         if self.totals.counted_instructions >= self.max_instructions { Next::Stop } else { Next::GoOn }
@@ -193,25 +201,21 @@ impl Simulator {
         }
     }
 
-    fn sample(&mut self, cpu: u16, block: &Block, accesses: &[Access]) {
+    /// What was counted is timed, and chosen accesses become samples.
+    fn time(&mut self, cpu: u16, block: &Block, accesses: &[Access]) {
+        if self.sampled.is_empty() && self.timed.is_none() {
+            return;
+        }
         let now = self.now(cpu);
-        let weight = self.sampler.map_or(1, |sampler| u32::try_from(sampler.every).unwrap_or(u32::MAX));
-        for index in self.sampled.drain(..) {
-            let index = index as usize;
-            let (Some(access), Some(served)) = (accesses.get(index), self.served.get(index)) else { continue };
-            let offset = block.ops.get(usize::from(access.op)).map_or(0, |op| op.offset);
-            self.samples.push(Sample {
-                time: now.time,
-                ip: block.address.wrapping_add(u64::from(offset)),
-                address: access.address,
-                object: served.object,
-                tid: now.tid,
-                latency: 0,
-                weight,
-                cpu,
-                level: served.level,
-                tlb: served.tlb,
-            });
+        let Self { timed, samples, sampled, served, effects, sampler, .. } = self;
+        let weight = sampler.map_or(1, |sampler| u32::try_from(sampler.every).unwrap_or(u32::MAX));
+        let chosen = sampled.drain(..).filter_map(|index| {
+            let (access, served) = (accesses.get(index as usize)?, served.get(index as usize)?);
+            Some((index, sample(cpu, now, weight, block, access, served)))
+        });
+        match timed {
+            Some(timed) => timed.execute(cpu, block, accesses, served, &effects.traffic, chosen),
+            None => samples.extend(chosen.map(|(_, sample)| sample)),
         }
     }
 
@@ -265,7 +269,12 @@ impl Simulator {
                 }
                 None
             }
-            Event::Waited => None,
+            Event::Waited => {
+                if let Some(timed) = &mut self.timed {
+                    timed.waited(cpu);
+                }
+                None
+            }
             Event::Mark { name } => {
                 self.extent.mark(&name);
                 let Now { time, instructions, tid } = now;
@@ -274,7 +283,19 @@ impl Simulator {
             }
         };
         self.counts.resize(self.space.table.len() + 1, Counts::default());
-        object.filter(|object| *object != ObjectId::NONE)
+        let object = object.filter(|object| *object != ObjectId::NONE);
+        if let Some(object) = object {
+            self.place(object);
+        }
+        object
+    }
+
+    /// An object is new or has grown: placements may say something else of it.
+    fn place(&mut self, object: ObjectId) {
+        let Self { timed: Some(timed), placing, space, .. } = self else { return };
+        if let Some((key, identity, bytes)) = space.table.get(object) {
+            timed.object(object, (0..placing.len()).map(|placement| placing.tier(placement, key, identity, bytes)));
+        }
     }
 
     fn module(&mut self, number: u32, row: Module) {
@@ -312,7 +333,8 @@ impl Simulator {
         let running = self.running.get(usize::from(cpu)).copied().flatten();
         let thread = running.and_then(|running| self.threads.get(running.thread));
         let instructions = self.totals.instructions;
-        Now { time: instructions, instructions, tid: thread.map_or(0, |thread| thread.tid) }
+        let time = self.timed.as_ref().and_then(|timed| timed.now(cpu)).unwrap_or(instructions);
+        Now { time, instructions, tid: thread.map_or(0, |thread| thread.tid) }
     }
 
     /// Index of the tier that an object has under a placement; None if there is no such object.
@@ -330,6 +352,9 @@ impl Simulator {
     /// Moves the samples taken since the last call to the end of `into`.
     pub fn take_samples(&mut self, into: &mut Vec<Sample>) {
         into.append(&mut self.samples);
+        if let Some(timed) = &mut self.timed {
+            timed.take_samples(into);
+        }
     }
 
     /// Moves the blocks that died since the last call to the end of `into`.
@@ -340,19 +365,24 @@ impl Simulator {
     /// The program ended: blocks that still live become [`Allocation`]s to take. To be called once.
     pub fn record_live(&mut self) {
         self.space.record_live();
+        if let Some(timed) = &mut self.timed {
+            timed.flush();
+        }
     }
 
     /// What was found.
     pub fn finish(self) -> Outcome {
-        let Self { mut totals, counts, space, .. } = self;
+        let Self { mut totals, mut counts, space, .. } = self;
+        let (lanes, closed) = self.timed.map_or_else(Default::default, |timed| timed.finish(&self.names, &mut counts));
         totals.data = Counts::default();
         counts.iter().for_each(|counts| totals.data.add(counts));
         let mut approximations = space.approximations;
+        approximations.closed_lanes = closed;
         approximations.objects_without_room = space.table.without_room;
         Outcome {
             totals,
             unattributed: counts.first().copied().unwrap_or_default(),
-            lanes: Vec::new(),
+            lanes,
             modules: self.modules,
             sites: self.sites,
             objects: space.table.into_objects(&counts),
@@ -360,6 +390,22 @@ impl Simulator {
             marks: self.marks,
             approximations,
         }
+    }
+}
+
+fn sample(cpu: u16, now: Now, weight: u32, block: &Block, access: &Access, served: &Served) -> Sample {
+    let offset = block.ops.get(usize::from(access.op)).map_or(0, |op| op.offset);
+    Sample {
+        time: now.time,
+        ip: block.address.wrapping_add(u64::from(offset)),
+        address: access.address,
+        object: served.object,
+        tid: now.tid,
+        latency: 0,
+        weight,
+        cpu,
+        level: served.level,
+        tlb: served.tlb,
     }
 }
 
