@@ -217,16 +217,19 @@ impl Front {
 
     /// Adds a step.
     #[inline]
-    fn push(&mut self, mut step: Step, sources: u64, destinations: u64) {
+    fn push(&mut self, step: Step, sources: u64, destinations: u64) {
         let (four, more_sources) = lowest::<4>(sources);
         let (three, more_destinations) = lowest::<3>(destinations);
         if more_sources | more_destinations != 0 {
             self.push_wide(step, sources, destinations);
             return;
         }
-        step.sources = four;
-        step.destinations = three;
+        // Written where it is, byte by byte: put together before, it would be read back before the bytes have arrived.
         self.batch.steps.push(step);
+        if let Some(step) = self.batch.steps.last_mut() {
+            step.sources = four;
+            step.destinations = three;
+        }
     }
 
     /// Adds a step with others before and after it, as it has more registers than fit.
