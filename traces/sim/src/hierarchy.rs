@@ -20,10 +20,10 @@
 use crate::array::{Array, Found};
 use crate::block::{Access, Block};
 use crate::line::{DIRTY, EMPTY, PREFETCHED, SHARED, address_of, line, line_of, owner, word};
-use crate::machine::{LINE_BYTES, Machine, Prefetch};
+use crate::machine::{Machine, Prefetch};
 use crate::objects::{ObjectId, Shadow};
 use crate::prefetch::next_in_page;
-use crate::private::{Private, array};
+use crate::private::{Private, array, straddles};
 use crate::served::{Level, Served, Traffic, TrafficKind};
 
 /// What accesses cause besides being served.
@@ -108,35 +108,22 @@ impl Hierarchy {
         core
     }
 
-    /// Serves an access of a core if the first levels of cache and TLB do, at once and without side effects: most accesses. Else
-    /// nothing has happened but that its page was used.
-    #[inline(always)]
-    pub(crate) fn access_near(&mut self, core: usize, access: &Access, object: ObjectId) -> bool {
-        let private = &mut self.cores[core];
-        if straddles(access) || !private.tlb.access_known(access.address) {
-            return false;
-        }
-        let line = line_of(access.address);
-        let Some(near) = private.l1d.newest(line).filter(|near| **near & (SHARED | PREFETCHED) == 0) else {
-            return false;
-        };
-        if access.store {
-            *near = word(line, object) | DIRTY;
-        }
-        true
+    /// What a core has for itself.
+    pub(crate) fn private(&mut self, core: usize) -> &mut Private {
+        &mut self.cores[core]
     }
 
-    /// Serves an access of a core, to this object, by the instruction at `ip`.
+    /// Serves an access of a core by the instruction at `ip`.
     #[inline(never)]
     pub(crate) fn access(
         &mut self,
         (core, ip): (usize, u64),
         access: &Access,
-        object: ObjectId,
         map: &Shadow,
         effects: &mut Effects,
     ) -> Served {
         let Access { address, store, .. } = *access;
+        let object = map.find(address);
         let tlb = self.cores[core].tlb.access(address);
         let dirty = if store { DIRTY } else { 0 };
         let line = line_of(address);
@@ -254,6 +241,10 @@ impl Hierarchy {
         let Block { address, bytes, .. } = *block;
         let end = address.wrapping_add(u64::from(bytes.max(1)) - 1);
         for line in line_of(address)..=line_of(end) {
+            let l1i = &mut self.cores[core].l1i;
+            if l1i.as_mut().is_some_and(|l1i| l1i.access_near(line).is_some()) {
+                continue;
+            }
             let object = map.find(address_of(line));
             let new = word(line, object);
             let l1i = &mut self.cores[core].l1i;
@@ -407,12 +398,6 @@ impl Hierarchy {
     }
 }
 
-/// Whether an access lies in two lines.
-#[inline(always)]
-fn straddles(access: &Access) -> bool {
-    access.address % LINE_BYTES + u64::from(access.bytes) > LINE_BYTES
-}
-
 /// Puts a dirty word into a level that may have its line. Returns what had to leave for it.
 fn put(level: &mut Array, dirty: u64) -> Option<u64> {
     if let Some(word) = level.find(line(dirty)) {
@@ -439,7 +424,9 @@ mod tests {
 
     fn access(hierarchy: &mut Hierarchy, address: u64, bytes: u8, store: bool, effects: &mut Effects) -> Served {
         let access = Access { address, op: 0, bytes, store };
-        hierarchy.access((0, 0x40_1000), &access, ObjectId(1), &Shadow::default(), effects)
+        let mut map = Shadow::default();
+        map.set(0..64, ObjectId(1));
+        hierarchy.access((0, 0x40_1000), &access, &map, effects)
     }
 
     #[test]
@@ -473,7 +460,6 @@ mod tests {
             access(&mut hierarchy, u64::from(line) * 64, 8, false, &mut effects);
         }
         let written: Vec<_> = effects.traffic.iter().map(|t| (t.kind, t.address, t.object)).collect();
-        // The second half lies in no object, by the empty map; the first was said to be object 1.
         assert_eq!(written, [(TrafficKind::Writeback, 0, ObjectId(1)), (TrafficKind::Writeback, 64, ObjectId::NONE)]);
         assert!(effects.traffic.iter().all(|traffic| traffic.access >= 256));
     }
@@ -499,8 +485,9 @@ mod tests {
             let address = (random >> 40) % 300 * 32 + (random >> 33) % 8;
             let near = Access { address, op: 0, bytes: 8, store: random >> 63 == 1 };
             let expected = access(&mut long, address, 8, near.store, &mut effects[0]);
-            let served = if short.access_near(0, &near, ObjectId(1)) {
-                Served { object: ObjectId(1), ..Served::default() }
+            let object = if address < 64 { ObjectId(1) } else { ObjectId::NONE };
+            let served = if short.private(0).access_near(&near, object) {
+                Served { object, ..Served::default() }
             } else {
                 access(&mut short, address, 8, near.store, &mut effects[1])
             };

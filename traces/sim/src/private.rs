@@ -1,8 +1,10 @@
 //! What a core has for itself: first- and second-level caches, TLBs, prefetcher, and buffers for stores around the caches.
 
 use crate::array::Array;
-use crate::line::{DIRTY, SHARED};
-use crate::machine::{Cache, Machine};
+use crate::block::Access;
+use crate::line::{DIRTY, PREFETCHED, SHARED, line_of, word};
+use crate::machine::{Cache, LINE_BYTES, Machine};
+use crate::objects::ObjectId;
 use crate::prefetch::Stride;
 use crate::tlb::Tlb;
 
@@ -40,6 +42,25 @@ impl Private {
         }
     }
 
+    /// Serves an access if the first levels of cache and TLB do, at once and without side effects: most accesses. Else nothing has
+    /// happened but that its page, and the line if it is there, were used.
+    #[inline(always)]
+    pub(crate) fn access_near(&mut self, access: &Access, object: ObjectId) -> bool {
+        if straddles(access) || !self.tlb.access_known(access.address) {
+            return false;
+        }
+        let line = line_of(access.address);
+        match self.l1d.access_near(line) {
+            Some(near) if *near & (SHARED | PREFETCHED) == 0 => {
+                if access.store {
+                    *near = word(line, object) | DIRTY;
+                }
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// Whether a data cache has a line.
     pub(crate) fn has(&mut self, line: u64) -> bool {
         self.l1d.find(line).is_some() || self.l2.as_mut().is_some_and(|l2| l2.find(line).is_some())
@@ -70,6 +91,12 @@ impl Private {
         self.oldest = (self.oldest + 1) % COMBINING;
         true
     }
+}
+
+/// Whether an access lies in two lines.
+#[inline(always)]
+pub(crate) fn straddles(access: &Access) -> bool {
+    access.address % LINE_BYTES + u64::from(access.bytes) > LINE_BYTES
 }
 
 /// Of the words of one line in two levels the one that says who wrote it last.

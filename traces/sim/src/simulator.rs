@@ -11,9 +11,10 @@ use crate::event::{Event, Mark};
 use crate::extent::Extent;
 use crate::hierarchy::{Effects, Hierarchy};
 use crate::machine::LINE_BYTES;
-use crate::objects::{Now, ObjectId, Space};
+use crate::objects::{Now, ObjectId, Shadow, Space};
 use crate::outcome::{Allocation, Module, Outcome, Sample, Site, Thread};
 use crate::placing::Placing;
+use crate::private::Private;
 use crate::served::{Level, Served, Tlb, TrafficKind};
 use crate::timed::{Names, Timed};
 
@@ -145,39 +146,31 @@ impl Simulator {
         let map = space.map();
         hierarchy.fetch(core, block, map, effects);
         let mut senseless = 0;
-        for ((index, access), served) in (0..).zip(accesses).zip(served.iter_mut()) {
-            effects.access = index;
+        let mut index = 0;
+        loop {
+            let private = hierarchy.private(core);
+            let (rest, room) = (accesses.get(index..).unwrap_or_default(), served.get_mut(index..).unwrap_or_default());
+            index += serve_near::<COUNTED>(private, map, counts, block, rest, room, &mut senseless);
+            let (Some(access), Some(served)) = (accesses.get(index), served.get_mut(index)) else { break };
             let op = block.ops.get(usize::from(access.op));
             senseless += u64::from(op.is_none());
-            let (offset, around) = op.map_or((0, false), |op| (op.offset, op.non_temporal && access.store));
-            let object = map.find(access.address);
-            let near = !around && hierarchy.access_near(core, access, object);
-            *served = Served { object, ..Served::default() };
-            if COUNTED {
-                let counts = &mut counts[object.index()];
-                if access.store {
-                    counts.stores += 1;
-                } else {
-                    counts.loads += 1;
-                }
-            }
-            if near {
-                continue;
-            }
-            let ip = block.address.wrapping_add(u64::from(offset));
-            *served = if around {
+            effects.access = index as u32;
+            *served = if access.store && op.is_some_and(|op| op.non_temporal) {
                 hierarchy.around(core, access, map, effects)
             } else {
-                hierarchy.access((core, ip), access, object, map, effects)
+                let ip = block.address.wrapping_add(op.map_or(0, |op| u64::from(op.offset)));
+                hierarchy.access((core, ip), access, map, effects)
             };
-            if !COUNTED {
-                continue;
+            if COUNTED {
+                let counts = &mut counts[served.object.index()];
+                count_access(counts, access);
+                count_far(counts, served, access.store, *has_l2);
+                totals.straddling += u64::from(served.straddles);
+                if served.level == Level::Memory && !access.store && sampler.as_mut().is_some_and(Sampler::chooses) {
+                    sampled.push(index as u32);
+                }
             }
-            totals.straddling += u64::from(served.straddles);
-            count_far(&mut counts[object.index()], served, access.store, *has_l2);
-            if served.level == Level::Memory && !access.store && sampler.as_mut().is_some_and(Sampler::chooses) {
-                sampled.push(index);
-            }
+            index += 1;
         }
         space.approximations.senseless_accesses += senseless;
     }
@@ -420,7 +413,44 @@ impl Sampler {
     }
 }
 
-#[inline(never)]
+/// Serves accesses as long as the first levels do. Returns how many; this is where most of the time goes.
+#[inline(always)]
+fn serve_near<const COUNTED: bool>(
+    private: &mut Private,
+    map: &Shadow,
+    counts: &mut [Counts],
+    block: &Block,
+    accesses: &[Access],
+    served: &mut [Served],
+    senseless: &mut u64,
+) -> usize {
+    let mut done = 0;
+    for (access, served) in accesses.iter().zip(served) {
+        let op = usize::from(access.op);
+        let around = access.store && block.ops.get(op).is_some_and(|op| op.non_temporal);
+        let object = map.find(access.address);
+        if around || !private.access_near(access, object) {
+            break;
+        }
+        *served = Served { object, ..Served::default() };
+        *senseless += u64::from(op >= block.ops.len());
+        if COUNTED {
+            count_access(&mut counts[object.index()], access);
+        }
+        done += 1;
+    }
+    done
+}
+
+#[inline(always)]
+fn count_access(counts: &mut Counts, access: &Access) {
+    if access.store {
+        counts.stores += 1;
+    } else {
+        counts.loads += 1;
+    }
+}
+
 fn count_far(counts: &mut Counts, served: &Served, store: bool, has_l2: bool) {
     counts.l1_misses += u64::from(served.level > Level::L1);
     counts.l2_misses += u64::from(has_l2 && served.level > Level::L2);
