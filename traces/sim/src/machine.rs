@@ -4,10 +4,11 @@
 //! that computes with it: sizes there are bounded so that no product overflows and no table is absurd, and its messages name
 //! the field.
 //!
-//! [`Machine::default`] is AMD's Zen 4 as far as its makers and measurements say; each figure has its source beside it:
+//! [`Machine::default`] is AMD's Zen 4 as far as its makers and measurements say; each figure has its source beside it, or says
+//! that it is assumed:
 //!
-//! * `[SOG]` "Software Optimization Guide for the AMD Zen4 Microarchitecture", publication 57647, revision 1.00, January 2023.
-//! * `[C&C]` Chips and Cheese, "AMD's Zen 4, Part 2: Memory Subsystem and Conclusion", November 2022.
+//! * `[SOG]` "Software Optimization Guide for the AMD Zen4 Microarchitecture", publication 57647.
+//! * `[C&C]` Chips and Cheese, "AMD's Zen 4, Part 2: Memory Subsystem and Conclusion", 2022.
 
 use serde::{Deserialize, Serialize};
 
@@ -147,24 +148,24 @@ pub struct Core {
 impl Default for Core {
     fn default() -> Self {
         Self {
-            // [SOG] 2.9 and 2.10: retire control unit of 320 entries; 6 macro-ops dispatched, 8 retired in a cycle.
+            // [SOG] Retire control unit of 320 entries; 6 macro-ops dispatched, 8 retired in a cycle.
             rob: 320,
             issue_width: 6,
             retire_width: 8,
-            // [SOG] 2.10.1: four integer schedulers of 24 entries (AGUs share three of them); 2.11: two of 32 for vectors.
+            // [SOG] Four integer schedulers of 24 entries (AGUs share three of them), two of 32 for vectors.
             scheduler: 160,
-            // [SOG] 2.10: four ALUs (and a branch unit); 2.11: four vector pipes for arithmetic.
+            // [SOG] Four ALUs, four vector pipes for arithmetic.
             integer_ports: 4,
             vector_ports: 4,
-            // [SOG] 2.12: three loads (two of vectors), two stores in a cycle.
+            // [SOG] Three loads (two of vectors), two stores in a cycle.
             load_ports: 3,
             store_ports: 2,
-            // [SOG] 2.12: 88 loads, 64 stores, 24 miss address buffers; [C&C] 48 misses of the L2 in flight.
+            // [SOG] 88 loads, 64 stores, 24 miss address buffers. Assumed: 48 misses of the L2 in flight.
             load_queue: 88,
             store_buffer: 64,
             mshrs: 24,
             llc_mshrs: 48,
-            // [SOG] 2.8: 11 to 18 cycles, commonly 13.
+            // [SOG] 11 to 18 cycles, commonly 13.
             mispredict_cycles: 13,
         }
     }
@@ -211,16 +212,16 @@ impl Default for Machine {
         Self {
             cores: 16,
             core: Core::default(),
-            // [SOG] 2.6.2: 32 KiB, 8 ways; 2.6.3: L1D 32 KiB, 8 ways, 4 cycles; 2.6.4: L2 1 MiB, 8 ways, 14 cycles, inclusive of L1.
+            // [SOG] L1D 32 KiB, 8 ways, 4 cycles; L2 1 MiB, 8 ways, 14 cycles, inclusive of L1.
             l1i: None,
             l1d: cache(32 << 10, 8, 4),
             l2: Some(Cache { inclusive: true, ..cache(1 << 20, 8, 14) }),
-            // [SOG] 2.6.5: 32 MiB shared by 8 cores, 16 ways, 50 cycles on average, filled from what L2 gives up.
+            // [SOG] 32 MiB shared by 8 cores, 16 ways, 50 cycles on average. (Filled by what L2 gives up, which is not modelled.)
             llc: cache(32 << 20, 16, 50),
-            // [SOG] 2.7: 72 entries, fully associative; 3072 entries, 24 ways. [C&C] 7 cycles more for a hit in the second.
+            // [SOG] 72 entries, fully associative; 3072 entries. Assumed: 24 ways, 7 cycles more for a hit in the second.
             dtlb: Translations { entries: 72, ways: 72, latency_cycles: 0 },
             stlb: Some(Translations { entries: 3072, ways: 24, latency_cycles: 7 }),
-            // No vendor says. A walk whose upper levels are in the walk cache reads one entry, mostly from L2 or LLC.
+            // Assumed; no vendor says. A walk whose upper levels are in the walk cache reads one entry, mostly from L2 or LLC.
             walk_cycles: 30,
             page: PageSize::Small,
             // Intel's manual: the streamer runs up to 20 lines ahead. AMD's says nothing.
