@@ -92,11 +92,12 @@ impl Front {
         }
         self.fetches(execution, common);
         let mut rest = Rest { all: execution, access: 0, traffic: 0, observed: 0 };
+        self.batch.worst += growth(execution.block, common);
         for (index, op) in execution.block.ops.iter().enumerate() {
             self.operation(index, op, &mut rest, common, flush);
-            if self.is_full() {
-                flush(&mut self.batch, common);
-            }
+        }
+        if self.is_full() {
+            flush(&mut self.batch, common);
         }
     }
 
@@ -155,6 +156,7 @@ impl Front {
                 self.iteration(op, start..to.min(start + each), rest, common);
                 if self.is_full() {
                     flush(&mut self.batch, common);
+                    self.batch.worst += growth(rest.all.block, common);
                 }
             }
             return;
@@ -163,7 +165,6 @@ impl Front {
         let step = common.templates[op.class as usize];
         let mut destinations = op.destinations.0 | step.resolves();
         if from == to {
-            self.batch.worst += u64::from(common.scale.worst_operation);
             self.push(step, op.sources.0, destinations);
             return;
         }
@@ -175,6 +176,10 @@ impl Front {
         let extra = if into_vector { VECTOR_LOAD_CYCLES * common.scale.cycle } else { 0 };
         let step = Step { kind: Kind::Memory, latency: step.latency + extra, ..step };
         self.referring(step, op, destinations, from..to, rest, common);
+        if self.is_full() {
+            flush(&mut self.batch, common);
+            self.batch.worst += growth(rest.all.block, common);
+        }
     }
 
     /// One iteration of a string instruction. Its counters and pointers are advanced by the string unit.
@@ -182,6 +187,7 @@ impl Front {
         let bytes =
             rest.all.accesses.get(accesses.clone()).unwrap_or_default().iter().map(|a| u32::from(a.bytes)).max();
         let dispatch = (bytes.unwrap_or(1) * common.scale.cycle / REPEAT_BYTES).clamp(1, 255) as u8;
+        self.batch.worst += u64::from(common.scale.worst_operation);
         let step = Step { kind: Kind::Iteration, dispatch, ..common.templates[op.class as usize] };
         self.referring(step, op, op.destinations.0 & !GENERAL, accesses, rest, common);
     }
@@ -196,7 +202,6 @@ impl Front {
         rest: &mut Rest<'_>,
         common: &mut Common,
     ) {
-        self.batch.worst += u64::from(common.scale.worst_operation);
         step.addresses = lowest(op.address_sources.0).0;
         step.first = self.batch.references.len() as u32;
         let all = rest.all.accesses.get(accesses.clone()).unwrap_or_default();
@@ -351,6 +356,11 @@ impl Front {
         self.batch.modes.extend(found);
         Line { address, object, near: !write && self.rows.near(address), modes }
     }
+}
+
+/// By how much the operations of a block can let times grow, without their references.
+fn growth(block: &Block, common: &Common) -> u64 {
+    u64::from(common.scale.worst_operation) * block.ops.len() as u64
 }
 
 /// Whether the stack engine handles an operation's stack pointer, if it changes it.

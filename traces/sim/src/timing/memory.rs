@@ -6,7 +6,7 @@
 use super::calendar::Calendar;
 use super::granules::Granules;
 use super::medium::{CHANNELS, Medium};
-use super::servers::Servers;
+use super::servers::Channels;
 use super::step::Line;
 use super::vector::{V, WIDTH};
 use super::width::{Width, wide};
@@ -58,7 +58,7 @@ pub(crate) struct Memory {
 pub(crate) struct Own<'a> {
     pub(crate) width: Width,
     /// Its requests before this one, for each tier.
-    pub(crate) channels: &'a mut [Servers],
+    pub(crate) channels: &'a mut [Channels],
     /// Where its clock stands.
     pub(crate) base: &'a [u64; WIDTH],
     /// What Memory Modes found, for all lines of the batch.
@@ -68,7 +68,7 @@ pub(crate) struct Own<'a> {
 /// A line asked of one tier.
 struct Request<'a> {
     width: Width,
-    channels: &'a mut Servers,
+    channels: &'a mut Channels,
     base: &'a [u64; WIDTH],
     line: Line,
     time: V,
@@ -94,8 +94,8 @@ impl GroupTier {
         }
     }
 
-    pub(crate) fn channels() -> Servers {
-        Servers::new(CHANNELS)
+    pub(crate) fn channels() -> Channels {
+        Channels::new(CHANNELS)
     }
 
     #[inline(always)]

@@ -7,7 +7,7 @@
 
 use super::memory::GroupTier;
 use super::scale::{Scale, WALKERS};
-use super::servers::Servers;
+use super::servers::{Channels, Servers};
 use super::step::File;
 use super::units::PORTS;
 use super::vector::{V, WIDTH};
@@ -48,7 +48,7 @@ pub(crate) struct Pipeline {
     /// When lines fetched are there.
     pub(crate) arrivals: Vec<V>,
     /// Channels of each tier.
-    pub(crate) channels: Vec<Servers>,
+    pub(crate) channels: Vec<Channels>,
     /// No time is later.
     horizon: u64,
 }
@@ -83,7 +83,7 @@ impl Pipeline {
         let single = [&mut self.dispatch, &mut self.retire, &mut self.committed].into_iter();
         let queues = self.rob.iter_mut().chain(&mut self.loads).chain(&mut self.stores).chain(&mut self.stored);
         let servers = self.mshrs.times().chain(self.superqueue.times()).chain(self.walkers.times());
-        let channels = self.channels.iter_mut().flat_map(Servers::times);
+        let channels = self.channels.iter_mut().flat_map(Channels::times);
         // Registers beyond the ones a step can name stay zero.
         let registers = self.file.iter_mut().take(64);
         single

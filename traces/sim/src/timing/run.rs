@@ -202,7 +202,7 @@ impl Run<'_> {
             Translation::Second => time.after(self.s.stlb),
             Translation::Walk => {
                 let done = self.p.walkers.first(time).after(self.s.walk);
-                self.p.walkers.occupy_first(self.w, done);
+                self.p.walkers.occupy_first(done);
                 done
             }
         }
@@ -247,7 +247,7 @@ impl Run<'_> {
             Place::L2 => start.after(self.s.level[1]),
             Place::Llc => {
                 let there = self.p.superqueue.first(start).after(self.s.level[2]);
-                self.p.superqueue.occupy_first(self.w, there);
+                self.p.superqueue.occupy_first(there);
                 there
             }
             Place::Memory => line(self.w, self, reference.line, start),
@@ -261,7 +261,7 @@ impl Run<'_> {
             there = moves(self.w, self, reference, start, there);
         }
         if missed {
-            self.p.mshrs.occupy_first(self.w, there);
+            self.p.mshrs.occupy_first(there);
         }
         if reference.fetched {
             self.p.arrivals[slot] = there;
@@ -275,7 +275,7 @@ impl Run<'_> {
         let start = self.p.superqueue.first(time);
         let mut own = Own { width: self.w, channels: &mut self.p.channels, base: &self.p.base, found: &self.b.modes };
         let there = self.m.read(&mut own, line, start);
-        self.p.superqueue.occupy_first(self.w, there);
+        self.p.superqueue.occupy_first(there);
         there
     }
 
@@ -316,7 +316,7 @@ impl Run<'_> {
                 // A full line leaves through a fill buffer, which is busy until the tier has taken it.
                 let start = self.p.mshrs.first(retire);
                 let there = moves(self.w, self, reference, start, start);
-                self.p.mshrs.occupy_first(self.w, self.m.accepted(reference.line.object, there));
+                self.p.mshrs.occupy_first(self.m.accepted(reference.line.object, there));
                 there
             }
             _ => fetch(self.w, self, reference, retire),

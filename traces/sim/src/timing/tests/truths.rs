@@ -389,3 +389,18 @@ fn what_is_observed_is_told_with_its_latency() {
         assert!(sample.time.abs_diff(10_000 * index as u64) <= 2, "{sample:?}");
     }
 }
+
+#[test]
+fn long_runs_on_slow_media_do_not_overflow() {
+    let mut config = config();
+    config.tiers[1] = Tier { granule_bytes: 4096, ..tier("flash", 80_000.0, 3.0) };
+    let mut lab = Lab::new(&config);
+    let mut ops = vec![load(RAX, RAX)];
+    ops.extend([op(Class::Integer, RBX, RBX); 20]);
+    let chase = block(&ops);
+    (0..10 * N).for_each(|n| lab.run(&chase, &[touch(0, far(n), Level::Memory, 1)]));
+    // In ticks, nine times what fits into 32 bits.
+    near(lab.slow(), 80_000.0 * 10.0 * N as f64, 0.001);
+    near(lab.fast(), 100.0 * 10.0 * N as f64, 0.001);
+    assert_eq!(lab.alone(1), lab.slow());
+}
