@@ -1,6 +1,6 @@
-//! Builds what the executable carries: the preload shim and the demo's workload.
+//! Builds what the executable carries: the preload shim, the simulator's tracer and the demo's workload.
 //!
-//! Both are programs of their own (the shim has other panic and link settings than anything else here), so a second
+//! They are programs of their own (the shim has other panic and link settings than anything else here), so a second
 //! cargo builds them into a directory of their own; sharing ours would wait for our own lock.
 
 #![allow(clippy::expect_used, clippy::panic, reason = "a build script's panic is how it tells cargo what is wrong")]
@@ -22,22 +22,38 @@ fn main() {
     ] {
         println!("cargo::rerun-if-changed={}", workspace.join(input).display());
     }
+    for input in [
+        "traces/sim/src",
+        "traces/sim/Cargo.toml",
+        "traces/tracer/src",
+        "traces/tracer/Cargo.toml",
+        "agent/binary/src",
+        "agent/binary/Cargo.toml",
+    ] {
+        println!("cargo::rerun-if-changed={}", workspace.join(input).display());
+    }
     for input in ["traces/workloads/src", "traces/workloads/Cargo.toml", "Cargo.toml", "Cargo.lock"] {
         println!("cargo::rerun-if-changed={}", workspace.join(input).display());
     }
     let target_dir = out.join("carried");
-    cargo(&workspace, &target_dir, &["--package", "tierscope-preload", "--lib", "--features", "export"]);
-    cargo(&workspace, &target_dir, &["--package", "tierscope-workloads", "--bin", "tierscope-workloads"]);
-    let built = target_dir.join(env::var("TARGET").expect("cargo sets TARGET")).join("shim");
-    println!("cargo::rustc-env=TIERSCOPE_SHIM={}", built.join("libtierscope_preload.so").display());
-    println!("cargo::rustc-env=TIERSCOPE_WORKLOADS={}", built.join("tierscope-workloads").display());
+    let shim = ["--package", "tierscope-preload", "--lib", "--features", "export"];
+    let shim = cargo(&workspace, &target_dir, "shim", &shim).join("libtierscope_preload.so");
+    let tracer = ["--package", "tierscope-tracer", "--lib", "--features", "plugin"];
+    let tracer = cargo(&workspace, &target_dir, "plugin", &tracer).join("libtierscope_tracer.so");
+    let workloads = ["--package", "tierscope-workloads", "--bin", "tierscope-workloads"];
+    let workloads = cargo(&workspace, &target_dir, "shim", &workloads).join("tierscope-workloads");
+    println!("cargo::rustc-env=TIERSCOPE_SHIM={}", shim.display());
+    println!("cargo::rustc-env=TIERSCOPE_TRACER={}", tracer.display());
+    println!("cargo::rustc-env=TIERSCOPE_WORKLOADS={}", workloads.display());
 }
 
-fn cargo(workspace: &Path, target_dir: &Path, what: &[&str]) {
+/// Builds a part with a profile and returns the directory where it then is.
+fn cargo(workspace: &Path, target_dir: &Path, profile: &str, what: &[&str]) -> PathBuf {
+    let target = env::var("TARGET").expect("cargo sets TARGET");
     let mut command = Command::new(env::var_os("CARGO").expect("cargo sets CARGO"));
     command
         .current_dir(workspace)
-        .args(["build", "--profile", "shim", "--target", &env::var("TARGET").expect("cargo sets TARGET")])
+        .args(["build", "--profile", profile, "--target", &target])
         .arg("--target-dir")
         .arg(target_dir)
         .args(what);
@@ -52,4 +68,5 @@ fn cargo(workspace: &Path, target_dir: &Path, what: &[&str]) {
     }
     let status = command.status().unwrap_or_else(|error| panic!("cannot start cargo: {error}"));
     assert!(status.success(), "building {what:?} failed: {status}");
+    target_dir.join(target).join(profile)
 }

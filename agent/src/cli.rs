@@ -3,9 +3,11 @@
 
 mod advise;
 mod place;
+mod simulate;
 
 pub use advise::{AdviseArguments, Fast, TiersArguments};
 pub use place::{CompileArguments, RunArguments, ShimArguments, Strictness};
+pub use simulate::{Shape, SimulateArguments, Windows};
 
 use crate::units::{parse_bytes, parse_duration};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -35,6 +37,8 @@ pub enum Command {
     Advise(AdviseArguments),
     /// Run a program with its objects placed as a policy says, and tell what came of it.
     Run(RunArguments),
+    /// Run a program on a model of memory it does not have, and say exactly what every object costs in every tier.
+    Simulate(Box<SimulateArguments>),
     /// Write a policy as the table the preload library reads, for runs without tierscope.
     Compile(CompileArguments),
     /// Write the preload library to a file.

@@ -3,7 +3,7 @@
 use crate::cli::{Cli, Command, DoctorArguments, RecordArguments, SamplerName, StackName};
 use crate::failure::Failure;
 use crate::record::{self, Outcome, Props, SamplerChoice, Subject};
-use crate::{advise, demo, place, report, tiers};
+use crate::{advise, demo, place, report, simulate, tiers};
 use clap::CommandFactory;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
@@ -20,6 +20,7 @@ pub fn run(command: Command) -> Result<u8, Failure> {
         Command::Record(arguments) => record(arguments),
         Command::Report(arguments) => report::run(&arguments),
         Command::Run(arguments) => place::run(&arguments),
+        Command::Simulate(arguments) => simulate::run(&arguments),
         Command::Compile(arguments) => place::write_table(&arguments),
         Command::Shim(arguments) => place::write_shim(&arguments),
         Command::Advise(arguments) => advise::run(&arguments),

@@ -16,5 +16,6 @@ mod private;
 pub mod record;
 mod report;
 mod signals;
+mod simulate;
 mod tiers;
 pub mod units;

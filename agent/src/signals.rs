@@ -64,7 +64,13 @@ impl PassedOn {
 
     /// Waits for a program's end.
     pub(crate) fn wait_for(&self, launched: &mut Launched) -> Ended {
+        self.wait_for_with(launched, || {})
+    }
+
+    /// Waits for a program's end and does something again and again meanwhile.
+    pub(crate) fn wait_for_with(&self, launched: &mut Launched, mut meanwhile: impl FnMut()) -> Ended {
         loop {
+            meanwhile();
             if let Some(ended) = launched.poll() {
                 return ended;
             }

@@ -63,6 +63,35 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(value * seconds).map_err(|_| format!("{text:?} is out of range"))
 }
 
+/// Parses a count: `1000000`, `100k`, `10M`, `2G`; decimal, as instructions are counted.
+///
+/// # Errors
+///
+/// A sentence that shows what is accepted.
+pub fn parse_count(text: &str) -> Result<u64, String> {
+    let (number, unit) = split_number(text);
+    let factor = match unit.trim() {
+        "" => 1.0,
+        "k" | "K" => 1e3,
+        "M" => 1e6,
+        "G" => 1e9,
+        "T" => 1e12,
+        _ => return Err(format!("{text:?} is no count; write it as 1000, 100k, 10M or 2G")),
+    };
+    let value: f64 = number.parse().map_err(|_| format!("{text:?} is no count; write it as 1000, 100k, 10M or 2G"))?;
+    let count = value * factor;
+    if count >= 9e18 {
+        return Err(format!("{text:?} is out of range"));
+    }
+    Ok(count.round() as u64)
+}
+
+/// Bytes in lower-case hex, as build-ids are written.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 fn split_number(text: &str) -> (&str, &str) {
     let text = text.trim();
     let end = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());
@@ -72,6 +101,16 @@ fn split_number(text: &str) -> (&str, &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn counts_are_decimal() {
+        assert_eq!(parse_count("100k"), Ok(100_000));
+        assert_eq!(parse_count("2.5M"), Ok(2_500_000));
+        assert_eq!(parse_count("7"), Ok(7));
+        for nonsense in ["", "k", "1KiB", "-1", "1e30T", "9999999999T"] {
+            assert!(parse_count(nonsense).is_err(), "{nonsense:?}");
+        }
+    }
 
     #[test]
     fn sizes_are_binary_however_they_are_written() {

@@ -269,8 +269,9 @@ pub struct Simulation {
     pub emulator: String,
     /// Instructions of the program that were executed.
     pub instructions: u64,
-    /// Those of them whose time was modelled; the others only went through the caches, or through nothing.
-    pub timed_instructions: u64,
+    /// Those of them that are in the counts; the others only warmed the caches, or went through nothing. With timing in windows
+    /// fewer were timed.
+    pub counted_instructions: u64,
     /// Cycles with everything in fast memory; null where only caches were modelled.
     pub cycles_all_fast: Option<f64>,
     /// Cycles in a nanosecond.

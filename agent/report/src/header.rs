@@ -23,8 +23,8 @@ pub(crate) fn lines(report: &Report<'_>) -> Vec<(&'static str, String)> {
 /// Instructions, cycles, and what the whole placement costs.
 fn simulated(report: &Report<'_>, modelled: &Simulation) -> String {
     let mut text = format!("{} instructions by {}", count(modelled.instructions as f64), printable(&modelled.emulator));
-    if modelled.timed_instructions < modelled.instructions {
-        text += &format!(", {} of them timed", count(modelled.timed_instructions as f64));
+    if modelled.counted_instructions < modelled.instructions {
+        text += &format!(", {} of them counted", count(modelled.counted_instructions as f64));
     }
     let Some(run) = &report.summary.simulation else { return text };
     if let Some(cycles) = run.cycles_all_fast {
@@ -51,13 +51,15 @@ pub(crate) fn warnings(report: &Report<'_>) -> Vec<String> {
                 .to_owned(),
         );
     }
-    if report.summary.samples == 0.0 {
+    // What was simulated was counted, whether samples were kept or not.
+    let sampled = report.summary.simulation.is_none();
+    if sampled && report.summary.samples == 0.0 {
         warnings.push(
             "There are no samples: the program ran for less than a sampling period, slept all the time, or could not be \
              sampled. Record for longer, with a higher rate (-r), or see `tierscope doctor`."
                 .to_owned(),
         );
-    } else if report.summary.objects.iter().all(|object| object.samples == 0.0) {
+    } else if sampled && report.summary.objects.iter().all(|object| object.samples == 0.0) {
         warnings.push(
             "No sample belongs to a known object, so nothing can be ranked: was the shim loaded? See the lines above."
                 .to_owned(),

@@ -6,7 +6,7 @@
 
 use serde_json::{Value, json};
 use tierscope_model::interval::Interval;
-use tierscope_model::summary::{AccessSite, Counted, Frame, ObjectSummary, Unattributed};
+use tierscope_model::summary::{AccessSite, Counted, Frame, ObjectSummary, TimedPlacement, Unattributed};
 use tierscope_traces::SamplerKind;
 
 use crate::Report;
@@ -21,6 +21,7 @@ pub fn to_json(report: &Report<'_>) -> Value {
         "schema": SCHEMA,
         "profile": profile(report),
         "objects": report.summary.objects.iter().map(object).collect::<Vec<_>>(),
+        "placements": report.summary.simulation.as_ref().map(|run| run.placements.iter().map(placement).collect::<Vec<_>>()),
         "unattributed": report.summary.unattributed.iter().map(unattributed).collect::<Vec<_>>(),
     })
 }
@@ -117,6 +118,16 @@ fn object(object: &ObjectSummary) -> Value {
         "last_seen_ns": object.last_seen_ns,
         "phases": object.phases,
         "accessed_by": object.access_sites.iter().map(|site| access(site, object.samples)).collect::<Vec<_>>(),
+    })
+}
+
+fn placement(placement: &TimedPlacement) -> Value {
+    json!({
+        "kind": placement.kind.as_str(),
+        "name": placement.name,
+        "tiers": placement.tiers,
+        "cycles": placement.cycles,
+        "slowdown": placement.slowdown,
     })
 }
 

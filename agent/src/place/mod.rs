@@ -42,6 +42,34 @@ struct Prepared {
     warnings: Vec<String>,
 }
 
+/// A policy as a simulation needs it: nothing of it is carried out.
+pub(crate) struct Policied {
+    /// The file's name without what tells its kind.
+    pub(crate) name: String,
+    /// The table's bytes.
+    pub(crate) table: Vec<u8>,
+    /// Names of the table's tiers, in its order.
+    pub(crate) tiers: Vec<String>,
+    /// Which of them has what no rule names; `None` for the program's own allocator.
+    pub(crate) default: Option<usize>,
+    /// What is to be known.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Reads a policy and compiles it for a command that will be simulated.
+pub(crate) fn compiled_for(path: &Path, command: &[OsString]) -> Result<Policied, Failure> {
+    let Prepared { compiled, table, warnings, .. } = prepare(path, None, command)?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let name = name.strip_suffix(".toml").unwrap_or(&name);
+    Ok(Policied {
+        name: name.strip_suffix(".policy").unwrap_or(name).to_owned(),
+        table,
+        tiers: compiled.spec.tiers.into_iter().map(|tier| tier.name).collect(),
+        default: compiled.spec.default_tier.map(usize::from),
+        warnings,
+    })
+}
+
 /// Reads a policy file.
 fn read(path: &Path) -> Result<Policy, Failure> {
     let shown = path.display();

@@ -8,6 +8,7 @@
 //! Functions are looked up only in modules that were rebuilt, and for all of the policy's names at once, since naming every
 //! call of a large program takes seconds.
 
+use crate::units::hex;
 use std::cell::{OnceCell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
@@ -166,8 +167,4 @@ impl Resolve for Files<'_> {
     fn program(&self) -> Option<String> {
         self.entries.first().map(|entry| entry.name.clone())
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -37,7 +37,7 @@ fn caches() -> Vec<Cache> {
 }
 
 /// Describes this machine; what cannot be read stays empty.
-pub(super) fn describe() -> Host {
+pub(crate) fn describe() -> Host {
     let cpuinfo = read("/proc/cpuinfo");
     let field = |name: &str| {
         let line = cpuinfo.lines().find(|line| line.split(':').next().is_some_and(|key| key.trim() == name));

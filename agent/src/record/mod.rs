@@ -27,6 +27,7 @@ use crate::failure::Failure;
 use crate::launch::{self, Ended, Launched};
 use crate::private;
 use crate::signals::Signals;
+pub(crate) use host::describe as describe_host;
 use recorder::Recorder;
 use serde::Serialize;
 use session::Session;
@@ -188,9 +189,14 @@ fn open_sampler(target: Target, props: &Props) -> Result<(Sampler, Kind, String)
 
 /// The name a profile gets when none is given.
 fn default_output(name: &str, pid: u32) -> PathBuf {
+    PathBuf::from(format!("{}.{pid}.tsp", file_name_of(name)))
+}
+
+/// A program's name as the beginning of a file's.
+pub(crate) fn file_name_of(name: &str) -> String {
     let clean: String = name.chars().map(|c| if c.is_alphanumeric() || "._-+".contains(c) { c } else { '_' }).collect();
     let clean = clean.trim_start_matches('.');
-    PathBuf::from(format!("{}.{pid}.tsp", if clean.is_empty() { "program" } else { clean }))
+    if clean.is_empty() { "program".to_owned() } else { clean.to_owned() }
 }
 
 fn say(props: &Props, line: &str) {

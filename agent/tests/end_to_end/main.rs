@@ -24,4 +24,5 @@ mod place;
 mod profile;
 mod redis;
 mod refusals;
+mod simulate;
 mod tiers;

@@ -21,7 +21,7 @@ use tierscope_traces::{Meta, ObjectKind, Tables};
 pub use frames::{Frame, Function, is_plumbing};
 pub(crate) use live::plausible;
 pub use merge::Part;
-pub use simulated::{Counted, Criticality, Simulation};
+pub use simulated::{Counted, Criticality, Simulation, TimedPlacement};
 pub use sort::SortKey;
 
 use crate::interval::Interval;

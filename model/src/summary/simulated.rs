@@ -71,6 +71,21 @@ pub struct Criticality {
     pub is_estimate: bool,
 }
 
+/// A placement of everything that was timed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TimedPlacement {
+    /// What kind of placement.
+    pub kind: PlacementKind,
+    /// Its name, where it has one.
+    pub name: String,
+    /// Which pair of tiers.
+    pub tiers: String,
+    /// Cycles of the run.
+    pub cycles: f64,
+    /// How much longer that is than with everything in the pair's fast tier: 0.05 is 5 %.
+    pub slowdown: f64,
+}
+
 /// The run as a whole.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Simulation {
@@ -90,6 +105,8 @@ pub struct Simulation {
     pub slowdown_interval: Option<Interval>,
     /// Everything that was counted outside all objects.
     pub outside: Counted,
+    /// Placements of everything that were timed, in the order of the profile; those of single objects are the objects' criticality.
+    pub placements: Vec<TimedPlacement>,
 }
 
 /// The simulation of a profile; `None` where nothing was simulated.
@@ -142,11 +159,12 @@ impl Simulated {
             slowdown: slowdown.map(|slowdown| slowdown.point),
             slowdown_interval: slowdown.map(|slowdown| slowdown.interval),
             outside,
+            placements: tables.placements.iter().filter_map(timed).collect(),
         };
         // What never reached memory costs the same anywhere.
         if all_fast.is_some() && kind(PlacementKind::AllSlow).is_some() {
             for (criticality, counted) in criticalities.iter_mut().zip(&counts) {
-                if counted.bytes_read == 0 && counted.bytes_written == 0 && counted.accesses() > 0 {
+                if counted.bytes_read == 0 && counted.bytes_written == 0 {
                     criticality.get_or_insert(Criticality {
                         point: 0.0,
                         interval: Interval { low: 0.0, high: 0.0 },
@@ -165,6 +183,18 @@ impl Simulated {
     pub(super) fn criticality(&self, group: usize) -> Option<Criticality> {
         self.criticalities.get(group).copied().flatten()
     }
+}
+
+/// `None` for a single object's, and for nonsense.
+fn timed(row: &PlacementRow) -> Option<TimedPlacement> {
+    let slowdown = row.extra_cycles / (row.cycles - row.extra_cycles);
+    (row.kind != PlacementKind::Alone && slowdown.is_finite()).then(|| TimedPlacement {
+        kind: row.kind,
+        name: row.name.clone(),
+        tiers: row.tiers.clone(),
+        cycles: row.cycles,
+        slowdown,
+    })
 }
 
 impl Criticality {
@@ -264,7 +294,8 @@ mod tests {
             placement(PlacementKind::Alone, Some(0), f64::NAN),
             placement(PlacementKind::AllSlow, None, f64::INFINITY),
         ];
-        let simulated = simulate(&Tables { placements, ..Tables::default() });
+        let counts = vec![count(Some(0), 10, 64)];
+        let simulated = simulate(&Tables { counts, placements, ..Tables::default() });
         assert_eq!((simulated.criticality(0), simulated.run.slowdown), (None, None));
         assert!(Simulated::new(&Meta::default(), &Tables::default(), &FxHashMap::default(), 0).is_none());
     }

@@ -1,0 +1,323 @@
+//! From what a simulation found to a profile.
+//!
+//! A simulated profile is a profile: the same tables, with exact counts and timed placements besides. Its clock is that of the
+//! modelled machine: cycles with everything in fast memory, in nanoseconds; where no time was modelled, an instruction is a
+//! cycle. What was first seen when is known in instructions, which are put on that clock in proportion.
+//!
+//! The outcome is what a plugin inside somebody's program wrote, so numbers in it may refer to nothing: such a row is left out
+//! or refers to nothing in the profile.
+
+use crate::failure::Failure;
+use rustc_hash::FxHashMap;
+use std::path::Path;
+use tierscope_sim::outcome::{LaneKind, Outcome};
+use tierscope_sim::{Allocation, Config, Counts, Lane, Level, ObjectId, ObjectKey, Sample, Tlb};
+use tierscope_traces::{
+    Access, AddressQuality, AllocationRow, Attribution, CountRow, MarkRow, Meta, ModuleRow, ObjectKind, ObjectRow,
+    PlacementKind, PlacementRow, ProfileWriter, SampleRow, SimulatedTiers, Simulation, SiteRow,
+};
+
+/// Times of the modelled machine.
+struct Clock {
+    ghz: f64,
+    /// Ticks (cycles, or instructions where there are none) in an instruction.
+    ticks_per_instruction: f64,
+}
+
+impl Clock {
+    fn ns(&self, ticks: u64) -> u64 {
+        (ticks as f64 / self.ghz) as u64
+    }
+
+    fn of_instructions(&self, instructions: u64) -> u64 {
+        (instructions as f64 * self.ticks_per_instruction / self.ghz) as u64
+    }
+}
+
+/// Everything a profile is written from.
+pub(super) struct Found<'a> {
+    pub(super) config: &'a Config,
+    pub(super) outcome: &'a Outcome,
+    pub(super) samples: &'a [Sample],
+    pub(super) allocations: &'a [Allocation],
+}
+
+/// The number of an object in the profile.
+fn number(object: ObjectId) -> Option<u32> {
+    object.0.checked_sub(1)
+}
+
+/// Cycles of the lane with everything fast, of a set.
+pub(super) fn all_fast(outcome: &Outcome, wanted: u16) -> Option<&Lane> {
+    outcome.lanes.iter().find(|lane| matches!(lane.kind, LaneKind::AllFast { set } if set == wanted))
+}
+
+/// What the meta data says of the simulation.
+pub(super) fn simulation(
+    config: &Config,
+    outcome: &Outcome,
+    emulator: &str,
+    approximations: Vec<String>,
+) -> Simulation {
+    let tier = |index: u16| config.tiers.get(usize::from(index));
+    let name = |index: u16| tier(index).map(|tier| tier.name.clone()).unwrap_or_default();
+    let figures = |index: u16| tier(index).and_then(|tier| serde_json::to_value(tier).ok()).unwrap_or_default();
+    Simulation {
+        emulator: emulator.to_owned(),
+        instructions: outcome.totals.instructions,
+        counted_instructions: outcome.totals.counted_instructions,
+        cycles_all_fast: all_fast(outcome, 0).map(|lane| lane.cycles as f64),
+        ghz: config.machine.ghz,
+        tiers: config
+            .sets
+            .iter()
+            .filter(|_| config.timing)
+            .map(|set| SimulatedTiers {
+                name: set.name.clone(),
+                fast: name(set.fast),
+                slow: name(set.slow),
+                fast_figures: figures(set.fast),
+                slow_figures: figures(set.slow),
+            })
+            .collect(),
+        machine: serde_json::to_value(&config.machine).unwrap_or_default(),
+        approximations,
+    }
+}
+
+/// What was not exact, in sentences.
+pub(super) fn approximations(outcome: &Outcome) -> Vec<String> {
+    let counts = &outcome.approximations;
+    let say = |count: u64, one: &str, many: &str| match count {
+        0 => None,
+        1 => Some(format!("1 {one}")),
+        _ => Some(format!("{count} {many}")),
+    };
+    let sentences = [
+        say(
+            counts.closed_lanes,
+            "object's placement was not timed to the end, as there were more of them than --lanes",
+            "objects' placements were not timed to the end, as there were more of them than --lanes",
+        ),
+        say(counts.unknown_frees, "block was freed that was not known", "blocks were freed that were not known"),
+        say(
+            counts.overwritten_blocks,
+            "block was followed by another in its place without having been freed",
+            "blocks were followed by others in their place without having been freed",
+        ),
+        say(
+            counts.objects_without_room,
+            "object found no room in the table: its accesses are outside all objects",
+            "objects found no room in the table: their accesses are outside all objects",
+        ),
+        say(counts.senseless_events, "event made no sense", "events made no sense"),
+        say(counts.senseless_accesses, "access made no sense", "accesses made no sense"),
+    ];
+    sentences.into_iter().flatten().map(|text| text + ".").collect()
+}
+
+/// Fills a profile.
+///
+/// # Errors
+///
+/// What the disk says.
+pub(super) fn write(path: &Path, force: bool, meta: Meta, found: Found<'_>) -> Result<(), Failure> {
+    let failure = |error| Failure::from_error("cannot write the profile", &error);
+    let mut writer = ProfileWriter::create(path, force, meta).map_err(failure)?;
+    let outcome = found.outcome;
+    let counted = outcome.totals.instructions.max(1) as f64;
+    let clock = Clock {
+        ghz: found.config.machine.ghz,
+        ticks_per_instruction: all_fast(outcome, 0).map_or(1.0, |lane| lane.cycles as f64 / counted),
+    };
+    let sites = sites(outcome, &mut writer);
+    objects(outcome, &sites, &clock, &mut writer);
+    placements(outcome, found.config, &mut writer);
+    for mark in &outcome.marks {
+        writer.marks().push(MarkRow { time_ns: clock.ns(mark.time), tid: mark.tid, name: mark.name.clone() });
+    }
+    let modules = Modules::new(outcome);
+    for sample in found.samples {
+        writer.samples().push(modules.sample(sample, &clock, found.config.timing));
+        if writer.needs_flush() {
+            writer.flush().map_err(failure)?;
+        }
+    }
+    for (allocation, row) in (0..).zip(found.allocations) {
+        let (Some(object), Some(&site)) = (number(row.object), sites.get(&row.site)) else { continue };
+        writer.allocations().push(AllocationRow {
+            allocation,
+            object,
+            site,
+            address: row.address,
+            bytes: row.bytes,
+            weight: 1.0,
+            time_ns: clock.ns(row.time),
+            tid: row.tid,
+            freed_ns: (row.freed != u64::MAX).then(|| clock.ns(row.freed)),
+        });
+        if writer.needs_flush() {
+            writer.flush().map_err(failure)?;
+        }
+    }
+    writer.finish().map_err(failure)
+}
+
+/// Writes modules and sites; returns the numbers of sites by identity.
+fn sites(outcome: &Outcome, writer: &mut ProfileWriter) -> FxHashMap<u64, u32> {
+    for (module, row) in (0..).zip(&outcome.modules) {
+        writer.modules().push(ModuleRow {
+            module,
+            path: row.path.clone(),
+            build_id: row.build_id.clone(),
+            start: row.start,
+            end: row.end,
+            bias: row.bias,
+            loaded_ns: 0,
+            unloaded_ns: None,
+        });
+    }
+    let known = |module: Option<u32>| module.filter(|module| (*module as usize) < outcome.modules.len());
+    let mut numbers = FxHashMap::default();
+    for (site, row) in (0..).zip(&outcome.sites) {
+        numbers.insert(row.site, site);
+        for (depth, (module, offset)) in (0..).zip(&row.frames) {
+            writer.sites().push(SiteRow { site, depth, module: known(*module), offset: *offset });
+        }
+    }
+    numbers
+}
+
+fn objects(outcome: &Outcome, sites: &FxHashMap<u64, u32>, clock: &Clock, writer: &mut ProfileWriter) {
+    for row in &outcome.objects {
+        let Some(object) = number(row.object) else { continue };
+        // A program has thousands of globals and tables of its libraries that it never looks at.
+        if row.counts.accesses() == 0 && !matches!(row.key, ObjectKey::Heap { .. }) {
+            continue;
+        }
+        let mut written = ObjectRow {
+            object,
+            kind: ObjectKind::Anon,
+            site: None,
+            size_class: None,
+            slot: None,
+            module: None,
+            name: row.name.clone(),
+            start: row.start,
+            bytes: row.bytes,
+            tid: row.tid,
+            first_seen_ns: clock.of_instructions(row.first_seen),
+        };
+        match &row.key {
+            ObjectKey::Heap { site, place } => {
+                written.kind = ObjectKind::Heap;
+                written.site = sites.get(site).copied();
+                written.size_class = place.map(|(class, _)| class);
+                written.slot = place.map(|(_, slot)| slot);
+            }
+            ObjectKey::Global { module, .. } => {
+                written.kind = ObjectKind::Global;
+                written.module = Some(*module).filter(|module| (*module as usize) < outcome.modules.len());
+            }
+            ObjectKey::Stack { .. } => written.kind = ObjectKind::Stack,
+            ObjectKey::File { .. } => written.kind = ObjectKind::File,
+            ObjectKey::Named { .. } | ObjectKey::Anonymous { .. } => {}
+        }
+        writer.objects().push(written);
+        writer.counts().push(counts(Some(object), &row.counts, !outcome.lanes.is_empty()));
+    }
+    writer.counts().push(counts(None, &outcome.unattributed, !outcome.lanes.is_empty()));
+}
+
+fn counts(object: Option<u32>, counts: &Counts, timed: bool) -> CountRow {
+    CountRow {
+        object,
+        loads: counts.loads,
+        stores: counts.stores,
+        l1_misses: counts.l1_misses,
+        l2_misses: counts.l2_misses,
+        llc_load_misses: counts.llc_load_misses,
+        llc_store_misses: counts.llc_store_misses,
+        tlb_walks: counts.tlb_walks,
+        bytes_read: counts.bytes_read,
+        bytes_written: counts.bytes_written,
+        stall_cycles: timed.then_some(counts.stall_cycles),
+    }
+}
+
+fn placements(outcome: &Outcome, config: &Config, writer: &mut ProfileWriter) {
+    for (placement, lane) in (0..).zip(&outcome.lanes) {
+        let (kind, set, object) = match lane.kind {
+            LaneKind::AllFast { set } => (PlacementKind::AllFast, set, None),
+            LaneKind::AllSlow { set } => (PlacementKind::AllSlow, set, None),
+            LaneKind::ObjectSlow { set, object } => (PlacementKind::Alone, set, number(object)),
+            LaneKind::MemoryMode { set } => (PlacementKind::MemoryMode, set, None),
+            LaneKind::Placement { .. } => (PlacementKind::Given, 0, None),
+        };
+        let Some(base) = all_fast(outcome, set) else { continue };
+        writer.placements().push(PlacementRow {
+            placement,
+            kind,
+            tiers: config.sets.get(usize::from(set)).map(|set| set.name.clone()).unwrap_or_default(),
+            name: if kind == PlacementKind::Given { lane.name.clone() } else { String::new() },
+            object,
+            cycles: lane.cycles as f64,
+            extra_cycles: lane.cycles as f64 - base.cycles as f64,
+            extra_cycles_error: lane.half_interval_cycles.unwrap_or(0.0),
+            is_bound: lane.closed_at.is_some(),
+        });
+    }
+}
+
+/// Which module an instruction is of.
+struct Modules(Vec<(u64, u64, u64, u32)>);
+
+impl Modules {
+    fn new(outcome: &Outcome) -> Self {
+        let ranges = (0..).zip(&outcome.modules).map(|(number, row)| (row.start, row.end, row.bias, number));
+        let mut ranges: Vec<(u64, u64, u64, u32)> = ranges.collect();
+        ranges.sort_unstable();
+        Self(ranges)
+    }
+
+    fn of(&self, ip: u64) -> (Option<u32>, u64) {
+        let after = self.0.partition_point(|(start, ..)| *start <= ip);
+        match after.checked_sub(1).and_then(|place| self.0.get(place)) {
+            Some(&(_, end, bias, number)) if ip < end => (Some(number), ip.wrapping_sub(bias)),
+            _ => (None, ip),
+        }
+    }
+
+    fn sample(&self, sample: &Sample, clock: &Clock, timed: bool) -> SampleRow {
+        let (module, offset) = self.of(sample.ip);
+        let object = number(sample.object);
+        SampleRow {
+            time_ns: clock.ns(sample.time),
+            tid: sample.tid,
+            cpu: sample.cpu,
+            ip: sample.ip,
+            module,
+            offset,
+            kernel: false,
+            address: Some(sample.address),
+            access: Access::Load,
+            address_quality: AddressQuality::Exact,
+            attribution: if object.is_some() { Attribution::Exact } else { Attribution::None },
+            level: Some(match sample.level {
+                Level::L1 => tierscope_traces::Level::L1,
+                Level::L2 => tierscope_traces::Level::L2,
+                Level::Llc => tierscope_traces::Level::L3,
+                Level::Memory => tierscope_traces::Level::LocalMemory,
+            }),
+            latency: timed.then_some(sample.latency),
+            dependent: None,
+            tlb: Some(match sample.tlb {
+                Tlb::L1 => tierscope_traces::Tlb::L1,
+                Tlb::L2 => tierscope_traces::Tlb::L2,
+                Tlb::Walk => tierscope_traces::Tlb::Walk,
+            }),
+            weight: sample.weight as f32,
+            object,
+        }
+    }
+}
