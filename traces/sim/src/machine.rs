@@ -218,9 +218,9 @@ impl Default for Machine {
             l2: Some(Cache { inclusive: true, ..cache(1 << 20, 8, 14) }),
             // [SOG] 32 MiB shared by 8 cores, 16 ways, 50 cycles on average. (Filled by what L2 gives up, which is not modelled.)
             llc: cache(32 << 20, 16, 50),
-            // [SOG] 72 entries, fully associative; 3072 entries. Assumed: 24 ways, 7 cycles more for a hit in the second.
+            // [SOG] 72 entries, fully associative; 3072 entries. Assumed: 12 ways, 7 cycles more for a hit in the second.
             dtlb: Translations { entries: 72, ways: 72, latency_cycles: 0 },
-            stlb: Some(Translations { entries: 3072, ways: 24, latency_cycles: 7 }),
+            stlb: Some(Translations { entries: 3072, ways: 12, latency_cycles: 7 }),
             // Assumed; no vendor says. A walk whose upper levels are in the walk cache reads one entry, mostly from L2 or LLC.
             walk_cycles: 30,
             page: PageSize::Small,

@@ -46,7 +46,7 @@ impl Private {
     /// happened but that its page, and the line if it is there, were used.
     #[inline(always)]
     pub(crate) fn access_near(&mut self, access: &Access, object: ObjectId) -> bool {
-        if straddles(access) || !self.tlb.access_known(access.address) {
+        if straddles(access) || !self.tlb.access_near(access.address) {
             return false;
         }
         let line = line_of(access.address);

@@ -5,85 +5,174 @@
 //! always (Barr, Cox, Rixner, "Translation caching: skip, don't walk (the page table)", ISCA 2010), and what is left is one
 //! read of a page-table entry, whose way through the data caches is not modelled. Page tables take no room in the caches here.
 //!
-//! Every access is translated, so a hit must cost next to nothing, also where accesses go to several pages in turn, and first-level
-//! TLBs often are fully associative with 48 to 96 entries. So each entry has the time of its last use, which a hit only has to
-//! write; a small direct-mapped table says in which entry a page is. Only a miss searches the set for the oldest.
+//! Every access is translated, so a hit must cost next to nothing, and first-level TLBs often are fully associative with 48 to 96
+//! entries, too many to search. Those are a list in order of use, found by a hash of the page ([`Recency`]): hits, misses and the
+//! choice of the victim are a few steps whatever the size.
 
 use crate::array::{Array, Found};
 use crate::line::word;
 use crate::machine::{Machine, Replacement, Translations};
-use crate::objects::ObjectId;
+use crate::objects::{ObjectId, SPACE};
 use crate::served::Tlb as From;
 
-/// Pages whose entries are known without a search.
-const KNOWN: usize = 256;
+/// Of more ways than this, if there is only one set, a list is kept.
+const SEARCHED_WAYS: u32 = 16;
+
+/// The place of the list's own entry, which is both before the newest and after the oldest: so no place is the end.
+const ENDS: u16 = 0;
 
 /// No page: beyond the last of a 64-bit address.
 const NO_PAGE: u64 = u64::MAX;
 
 #[derive(Debug, Clone, Copy)]
-struct Known {
+struct Entry {
     page: u64,
-    entry: usize,
+    newer: u16,
+    older: u16,
+    /// Next in the same bucket; [`ENDS`] for none.
+    next: u16,
 }
 
-/// The first level.
+/// Pages in order of use, found by hash.
 #[derive(Debug, Clone)]
-struct First {
-    pages: Box<[u64]>,
-    /// When each entry was last used; 0 for never.
-    used: Box<[u64]>,
-    now: u64,
-    known: Box<[Known; KNOWN]>,
-    ways: usize,
-    set_mask: u64,
+struct Recency {
+    /// The list's own entry, then one for each page.
+    entries: Vec<Entry>,
+    /// Place of the first entry of each bucket.
+    buckets: Box<[u16]>,
+    capacity: usize,
 }
 
-impl First {
-    fn new(shape: &Translations) -> Self {
-        let entries = shape.entries as usize;
-        Self {
-            pages: vec![NO_PAGE; entries].into(),
-            used: vec![0; entries].into(),
-            now: 0,
-            known: Box::new([Known { page: NO_PAGE, entry: 0 }; KNOWN]),
-            ways: shape.ways as usize,
-            set_mask: u64::from(shape.entries / shape.ways) - 1,
-        }
+impl Recency {
+    fn new(capacity: usize) -> Self {
+        let own = Entry { page: NO_PAGE, newer: ENDS, older: ENDS, next: ENDS };
+        let mut entries = Vec::with_capacity(capacity + 1);
+        entries.push(own);
+        Self { entries, buckets: vec![ENDS; (capacity * 8).next_power_of_two()].into(), capacity }
     }
 
-    /// Uses a page if it is known to be there.
+    /// Pages are mostly consecutive: their lowest bits spread them best.
+    fn bucket(&self, page: u64) -> usize {
+        (page ^ page >> 20) as usize & (self.buckets.len() - 1)
+    }
+
+    fn at(&mut self, place: u16) -> &mut Entry {
+        &mut self.entries[usize::from(place)]
+    }
+
+    /// Uses a page if it is the first of its bucket.
     #[inline(always)]
-    fn access_known(&mut self, page: u64) -> bool {
-        let known = self.known[page as usize % KNOWN];
-        if known.page != page {
+    fn access_first(&mut self, page: u64) -> bool {
+        let place = self.buckets[self.bucket(page)];
+        let entry = *self.at(place);
+        if entry.page != page {
             return false;
         }
-        self.now += 1;
-        self.used[known.entry] = self.now;
+        if entry.newer != ENDS {
+            self.unlink(entry);
+            self.link(place);
+        }
         true
     }
 
     /// Uses a page, which comes in if it was not there; true if it was.
     fn access(&mut self, page: u64) -> bool {
-        let start = (page & self.set_mask) as usize * self.ways;
-        let set = start..start + self.ways;
-        let there = self.pages[set.clone()].iter().position(|other| *other == page);
-        let way = there.or_else(|| {
-            let used = &self.used[set];
-            used.iter().enumerate().min_by_key(|(_, used)| **used).map(|(way, _)| way)
-        });
-        let entry = start + way.unwrap_or(0);
-        let left = std::mem::replace(&mut self.pages[entry], page);
-        let known = &mut self.known[left as usize % KNOWN];
-        if known.page == left {
-            known.page = NO_PAGE;
+        let bucket = self.bucket(page);
+        let mut place = self.buckets[bucket];
+        while place != ENDS {
+            let entry = *self.at(place);
+            if entry.page == page {
+                self.unlink(entry);
+                self.link(place);
+                return true;
+            }
+            place = entry.next;
         }
-        self.known[page as usize % KNOWN] = Known { page, entry };
-        self.now += 1;
-        self.used[entry] = self.now;
-        there.is_some()
+        let place = if self.entries.len() <= self.capacity {
+            self.entries.push(Entry { page, newer: ENDS, older: ENDS, next: ENDS });
+            (self.entries.len() - 1) as u16
+        } else {
+            let oldest = self.at(ENDS).newer;
+            self.forget(oldest);
+            oldest
+        };
+        let next = std::mem::replace(&mut self.buckets[bucket], place);
+        *self.at(place) = Entry { page, newer: ENDS, older: ENDS, next };
+        self.link(place);
+        false
     }
+
+    /// Makes an entry that is in no list the newest.
+    #[inline(always)]
+    fn link(&mut self, place: u16) {
+        let older = std::mem::replace(&mut self.at(ENDS).older, place);
+        self.at(older).newer = place;
+        let entry = self.at(place);
+        (entry.newer, entry.older) = (ENDS, older);
+    }
+
+    #[inline(always)]
+    fn unlink(&mut self, entry: Entry) {
+        self.at(entry.newer).older = entry.older;
+        self.at(entry.older).newer = entry.newer;
+    }
+
+    /// Takes an entry out of list and bucket.
+    fn forget(&mut self, place: u16) {
+        let entry = *self.at(place);
+        self.unlink(entry);
+        let bucket = self.bucket(entry.page);
+        if self.buckets[bucket] == place {
+            self.buckets[bucket] = entry.next;
+            return;
+        }
+        let mut before = self.buckets[bucket];
+        while before != ENDS {
+            let next = self.at(before).next;
+            if next == place {
+                self.at(before).next = entry.next;
+                return;
+            }
+            before = next;
+        }
+    }
+}
+
+/// The first level.
+#[derive(Debug, Clone)]
+enum First {
+    Sets(Array),
+    List(Recency),
+}
+
+impl First {
+    fn new(shape: &Translations) -> Self {
+        if shape.ways == shape.entries && shape.ways > SEARCHED_WAYS && shape.entries < u32::from(u16::MAX) {
+            return Self::List(Recency::new(shape.entries as usize));
+        }
+        Self::Sets(sets(shape))
+    }
+
+    /// Uses a page if it is found at once.
+    #[inline(always)]
+    fn access_near(&mut self, page: u64) -> bool {
+        match self {
+            Self::Sets(array) => array.access_near(page).is_some(),
+            Self::List(list) => list.access_first(page),
+        }
+    }
+
+    /// Uses a page, which comes in if it was not there; true if it was.
+    fn access(&mut self, page: u64) -> bool {
+        match self {
+            Self::Sets(array) => matches!(array.access(page, word(page, ObjectId::NONE)), Found::Hit(_)),
+            Self::List(list) => list.access(page),
+        }
+    }
+}
+
+fn sets(shape: &Translations) -> Array {
+    Array::new(u64::from(shape.entries / shape.ways), shape.ways, Replacement::Lru)
 }
 
 /// Both levels.
@@ -96,25 +185,25 @@ pub(crate) struct Tlb {
 
 impl Tlb {
     pub(crate) fn new(machine: &Machine) -> Self {
-        let second =
-            |shape: &Translations| Array::new(u64::from(shape.entries / shape.ways), shape.ways, Replacement::Lru);
-        Self {
-            shift: machine.page.shift(),
-            first: First::new(&machine.dtlb),
-            second: machine.stlb.as_ref().map(second),
-        }
+        Self { shift: machine.page.shift(), first: First::new(&machine.dtlb), second: machine.stlb.as_ref().map(sets) }
     }
 
-    /// Translates an address if its page is known to be in the first level.
+    /// The page of an address. Those beyond user space are taken modulo its size, as lines are.
     #[inline(always)]
-    pub(crate) fn access_known(&mut self, address: u64) -> bool {
-        self.first.access_known(address >> self.shift)
+    fn page(&self, address: u64) -> u64 {
+        (address & (SPACE - 1)) >> self.shift
+    }
+
+    /// Translates an address if its page is found at once in the first level.
+    #[inline(always)]
+    pub(crate) fn access_near(&mut self, address: u64) -> bool {
+        self.first.access_near(self.page(address))
     }
 
     /// Translates an address.
     pub(crate) fn access(&mut self, address: u64) -> From {
-        let page = address >> self.shift;
-        if self.first.access_known(page) || self.first.access(page) {
+        let page = self.page(address);
+        if self.first.access(page) {
             return From::L1;
         }
         let new = word(page, ObjectId::NONE);
@@ -136,8 +225,7 @@ mod tests {
     }
 
     proptest! {
-        /// Against the obvious model: a vector for each set, in order of use. Pages are such that several share a place in the
-        /// table of known ones.
+        /// Against the obvious model: a vector for each set, in order of use. Some pages share a bucket.
         #[test]
         fn the_least_recently_used_is_given_up(
             pages in proptest::collection::vec((0_u64..20, 0_u64..3), 0..400),
@@ -148,7 +236,7 @@ mod tests {
             let mut first = First::new(&Translations { entries: sets * ways, ways, latency_cycles: 0 });
             let mut model = vec![Vec::new(); sets as usize];
             for (low, high) in pages {
-                let page = low + high * KNOWN as u64;
+                let page = low + high * 512;
                 let set = &mut model[(page % u64::from(sets)) as usize];
                 let there = set.iter().position(|other| *other == page);
                 if let Some(place) = there {
@@ -156,7 +244,7 @@ mod tests {
                 }
                 set.insert(0, page);
                 set.truncate(ways as usize);
-                prop_assert_eq!(first.access_known(page) || first.access(page), there.is_some());
+                prop_assert_eq!(first.access_near(page) || first.access(page), there.is_some());
             }
         }
     }
@@ -174,9 +262,9 @@ mod tests {
     #[test]
     fn the_page_used_last_is_the_most_recent() {
         let mut tlb = tlb(2, 2, 0, PageSize::Small);
-        let pages = [1, 1, 2, 2, 1, 3, 1, 2, u64::MAX >> 12];
+        let pages = [1, 1, 2, 2, 1, 3, 1, 2, 9];
         let walks: Vec<_> = pages.into_iter().filter(|page| tlb.access(page << 12) == From::Walk).collect();
-        assert_eq!(walks, [1, 2, 3, 2, u64::MAX >> 12]);
+        assert_eq!(walks, [1, 2, 3, 2, 9]);
     }
 
     #[test]
