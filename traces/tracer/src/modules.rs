@@ -122,10 +122,10 @@ impl Modules {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn own_code() -> Mapping {
+    pub(crate) fn own_code() -> Mapping {
         let own = std::env::current_exe().unwrap();
         let elf = Elf::open(&own).unwrap();
         let code = elf.segments().find(|segment| segment.executable).unwrap();

@@ -87,3 +87,96 @@ impl Policy {
         rules
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::modules::tests::own_code;
+    use tierscope_wire::policy::{Backend, FrameSpec, GlobalSpec, ModuleSpec, RuleSpec, TableSpec, TierSpec};
+
+    fn tier(name: &str) -> TierSpec {
+        TierSpec {
+            name: name.into(),
+            backend: Backend::Numa,
+            capacity: None,
+            nodes: vec![0],
+            weights: vec![],
+            path: String::new(),
+        }
+    }
+
+    fn rule(tier: u16, frames: &[(u16, u64)], (min_bytes, max_bytes): (u64, u64), ordinal: Option<u16>) -> RuleSpec {
+        let frame =
+            |(module, address): &(u16, u64)| FrameSpec { module: *module, ranges: vec![(*address, address + 1)] };
+        RuleSpec { tier, frames: frames.iter().map(frame).collect(), min_bytes, max_bytes, ordinal, number: 0 }
+    }
+
+    fn policy(spec: &TableSpec) -> (tempfile::TempDir, Policy) {
+        let directory = tempfile::tempdir().unwrap();
+        let table = directory.path().join("table");
+        std::fs::write(&table, spec.encode().unwrap()).unwrap();
+        let policy = Policy::read(&PolicyConfig { table, placement: 3, tiers: vec![5, 8] }).unwrap();
+        (directory, policy)
+    }
+
+    #[test]
+    fn a_site_gets_the_rules_whose_frames_begin_its_stack() {
+        let mut modules = Modules::default();
+        modules.find(&own_code()).unwrap();
+        let named = |name: &str| ModuleSpec { name: name.into(), build_id: vec![] };
+        let (_directory, policy) = policy(&TableSpec {
+            tiers: vec![tier("fast"), tier("slow")],
+            modules: vec![named(""), named("elsewhere.so")],
+            rules: vec![
+                rule(0, &[(0, 0x10), (0, 0x20)], (100, 200), Some(2)),
+                rule(0, &[(1, 0x10)], (0, u64::MAX), None),
+                rule(0, &[(0, 0x11)], (0, u64::MAX), None),
+                rule(1, &[], (0, u64::MAX), None),
+            ],
+            ..TableSpec::default()
+        });
+        let frames = [(Some(0), 0x10), (Some(0), 0x20), (None, 0x30)];
+        let of = |low, high, slot, tier| {
+            Event::Rule(Rule { placement: 3, target: Target::Site { site: 9, low, high, slot }, tier })
+        };
+        let both = vec![of(100, 201, Some(2), 5), of(0, u64::MAX, None, 8)];
+        assert_eq!(policy.of_site(9, &frames, &modules), both);
+        assert_eq!(policy.of_site(9, &frames[..1], &modules), both[1..], "the stack is shorter than the rule's");
+    }
+
+    #[test]
+    fn globals_are_matched_by_where_they_lie_in_the_module_of_the_right_build() {
+        let mut modules = Modules::default();
+        let found = modules.find(&own_code()).unwrap();
+        let Some(Event::Global { elf_address, bytes, .. }) = found.globals.first() else { unreachable!() };
+        let of_build = |build_id: Vec<u8>| {
+            let (_directory, policy) = policy(&TableSpec {
+                tiers: vec![tier("fast"), tier("slow")],
+                modules: vec![ModuleSpec { name: String::new(), build_id }],
+                globals: vec![GlobalSpec { tier: 1, module: 0, address: *elf_address, bytes: *bytes, number: 0 }],
+                ..TableSpec::default()
+            });
+            policy.of_globals(0, &found.globals, &modules)
+        };
+        let target = Target::Global { module: 0, elf_address: *elf_address };
+        assert_eq!(of_build(vec![]), [Event::Rule(Rule { placement: 3, target, tier: 8 })]);
+        assert_eq!(of_build(vec![1, 2, 3]), []);
+    }
+
+    #[test]
+    fn a_table_that_does_not_fit_is_refused() {
+        let config = |table: std::path::PathBuf| PolicyConfig { table, placement: 0, tiers: vec![0] };
+        let error = Policy::read(&config("/nonexistent".into())).unwrap_err();
+        assert!(error.starts_with("cannot read the policy table /nonexistent"), "{error}");
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("t");
+        std::fs::write(&file, "nonsense").unwrap();
+        assert!(Policy::read(&config(file.clone())).unwrap_err().contains("is no policy table"));
+        std::fs::write(
+            &file,
+            TableSpec { tiers: vec![tier("a"), tier("b")], ..TableSpec::default() }.encode().unwrap(),
+        )
+        .unwrap();
+        assert!(Policy::read(&config(file)).unwrap_err().ends_with("has 2 tiers, and 1 are given"));
+    }
+}
