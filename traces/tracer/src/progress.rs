@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"tierprog");
-const WORDS: usize = 6;
+const WORDS: usize = 5;
 
 /// How far it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -17,17 +17,15 @@ pub struct Progress {
     pub instructions: u64,
     /// Instructions that are in the counts.
     pub counted_instructions: u64,
-    /// Cycles of the all-fast lane; 0 without timing.
-    pub cycles: u64,
     /// Marks announced so far.
     pub phase: u64,
 }
 
 impl Progress {
     fn words(&self) -> [u64; WORDS] {
-        let Progress { instructions, counted_instructions, cycles, phase } = *self;
-        let check = MAGIC ^ instructions ^ counted_instructions.rotate_left(16) ^ cycles.rotate_left(32) ^ phase;
-        [MAGIC, instructions, counted_instructions, cycles, phase, check]
+        let Progress { instructions, counted_instructions, phase } = *self;
+        let check = MAGIC ^ instructions ^ counted_instructions.rotate_left(16) ^ phase;
+        [MAGIC, instructions, counted_instructions, phase, check]
     }
 
     /// Reads the file; `None` while there is none, or it is being written.
@@ -36,8 +34,8 @@ impl Progress {
         let (words, _) = bytes.as_chunks::<8>();
         let words: [u64; WORDS] =
             words.get(..WORDS)?.iter().map(|word| u64::from_le_bytes(*word)).collect::<Vec<_>>().try_into().ok()?;
-        let [_, instructions, counted_instructions, cycles, phase, _] = words;
-        let progress = Progress { instructions, counted_instructions, cycles, phase };
+        let [_, instructions, counted_instructions, phase, _] = words;
+        let progress = Progress { instructions, counted_instructions, phase };
         (progress.words() == words).then_some(progress)
     }
 
@@ -60,7 +58,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("p");
         assert_eq!(Progress::read(&path), None);
-        let progress = Progress { instructions: 5, counted_instructions: 4, cycles: 3, phase: 2 };
+        let progress = Progress { instructions: 5, counted_instructions: 4, phase: 2 };
         let file = File::create(&path).unwrap();
         Progress::default().write(&file);
         progress.write(&file);

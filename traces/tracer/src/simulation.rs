@@ -34,6 +34,8 @@ struct Simulation {
     output: Output,
     threads: Vec<Thread>,
     losses: Losses,
+    /// First address and bytes of the shim's instructions.
+    shim: (u64, u64),
     began: Instant,
     last_progress: Instant,
     /// Of the block being read.
@@ -41,6 +43,20 @@ struct Simulation {
     told: Vec<Event>,
     samples: Vec<tierscope_sim::Sample>,
     allocations: Vec<tierscope_sim::Allocation>,
+}
+
+/// Appends an access, or does not: if it is a further piece of the last.
+#[inline(always)]
+fn append(accesses: &mut Vec<Access>, address: u64, tag: MemoryTag) {
+    if tag.is_in_pieces()
+        && let Some(last) = accesses.last()
+        && (last.op, last.store) == (tag.op(), tag.is_store())
+        && address.wrapping_sub(last.address) < u64::from(last.bytes)
+        && address != last.address
+    {
+        return;
+    }
+    accesses.push(Access { address, op: tag.op(), bytes: tag.bytes(), store: tag.is_store() });
 }
 
 /// Starts the thread. Signals stay with the program's own threads.
@@ -59,6 +75,7 @@ pub(crate) fn start(config: TracerConfig) -> Result<(), String> {
         output,
         threads: Vec::new(),
         losses: Losses::default(),
+        shim: (0, 0),
         began: Instant::now(),
         last_progress: Instant::now(),
         accesses: Vec::new(),
@@ -114,99 +131,81 @@ impl Simulation {
             self.threads.resize_with(usize::from(cpu) + 1, Thread::default);
         }
         let mut current: Option<&'static Decoded> = None;
-        let mut next = Next::GoOn;
+        let mut accesses = std::mem::take(&mut self.accesses);
+        let mut stops = false;
         // SAFETY: a batch from a log, read once.
         for entry in unsafe { batch.entries() } {
             match entry {
-                Entry::Access { address, tag } => self.access(address, tag),
+                Entry::Access { address, tag } => append(&mut accesses, address, tag),
                 Entry::Block(block) => {
-                    if self.close(cpu, current.replace(block)) == Next::Stop {
-                        next = Next::Stop;
+                    if let Some(before) = current.replace(block) {
+                        stops |= self.close(cpu, before, &accesses);
                     }
+                    accesses.clear();
                 }
                 Entry::Happened(happening) => {
-                    if self.close(cpu, current.take()) == Next::Stop {
-                        next = Next::Stop;
+                    if let Some(before) = current.take() {
+                        stops |= self.close(cpu, before, &accesses);
                     }
+                    accesses.clear();
                     self.happened(cpu, *happening);
                 }
             }
         }
-        if self.close(cpu, current) == Next::Stop {
-            next = Next::Stop;
+        if let Some(last) = current {
+            stops |= self.close(cpu, last, &accesses);
         }
+        accesses.clear();
+        self.accesses = accesses;
         link::give_back(batch);
         self.keep_rows();
         if self.last_progress.elapsed() >= PROGRESS_EVERY {
             self.last_progress = Instant::now();
             self.output.progress(&self.progress());
         }
-        next
+        if stops { Next::Stop } else { Next::GoOn }
     }
 
+    /// A block was executed and accessed these. Whether enough was counted.
     #[inline(always)]
-    fn access(&mut self, address: u64, tag: MemoryTag) {
-        if tag.is_in_pieces()
-            && let Some(last) = self.accesses.last()
-            && (last.op, last.store) == (tag.op(), tag.is_store())
-            && address.wrapping_sub(last.address) < u64::from(last.bytes)
-            && address != last.address
-        {
-            return;
+    fn close(&mut self, cpu: u16, decoded: &Decoded, accesses: &[Access]) -> bool {
+        if !self.threads.get(usize::from(cpu)).is_some_and(|thread| thread.has_stack) {
+            self.find_stack(cpu, decoded, accesses);
         }
-        self.accesses.push(Access { address, op: tag.op(), bytes: tag.bytes(), store: tag.is_store() });
-    }
-
-    /// A block was executed, with the accesses that were read since.
-    #[inline(always)]
-    fn close(&mut self, cpu: u16, block: Option<&'static Decoded>) -> Next {
-        let next = match block {
-            None => Next::GoOn,
-            Some(decoded) => {
-                if !self.threads.get(usize::from(cpu)).is_some_and(|thread| thread.has_stack) {
-                    self.find_stack(cpu, decoded);
-                }
-                let left_early = match self.accesses.last() {
-                    Some(last) => last.op + 1 < decoded.last_certain,
-                    None => decoded.last_certain > 0,
-                };
-                if left_early || self.guest.shim.is_some() {
-                    self.execute_carefully(cpu, decoded, left_early)
-                } else {
-                    self.simulator.execute(cpu, &decoded.block, &self.accesses)
-                }
-            }
+        let (start, bytes) = self.shim;
+        if decoded.block.address.wrapping_sub(start) < bytes {
+            return false;
+        }
+        let shown = accesses.last().map_or(0, |last| last.op + 1);
+        let next = if shown < decoded.last_certain {
+            self.execute_part(cpu, decoded, accesses)
+        } else {
+            self.simulator.execute(cpu, &decoded.block, accesses)
         };
-        self.accesses.clear();
-        next
+        next == Next::Stop
     }
 
-    /// Leaves the shim out, and of a block that was left early what was not executed.
-    fn execute_carefully(&mut self, cpu: u16, decoded: &Decoded, left_early: bool) -> Next {
+    /// Leaves out what was not executed of a block that was left early.
+    #[cold]
+    fn execute_part(&mut self, cpu: u16, decoded: &Decoded, accesses: &[Access]) -> Next {
         let block = &decoded.block;
-        if self.guest.shim.is_some_and(|(start, end)| (start..end).contains(&block.address)) {
-            return Next::GoOn;
-        }
-        if !left_early {
-            return self.simulator.execute(cpu, block, &self.accesses);
-        }
         self.losses.blocks_left_early += 1;
         // The first instruction after the last access that would have had to show one is where it was left.
-        let done = self.accesses.last().map_or(0, |last| usize::from(last.op) + 1);
+        let done = accesses.last().map_or(0, |last| usize::from(last.op) + 1);
         let after = block.ops.get(done..).unwrap_or_default();
         let until = after.iter().position(|op| op.loads + op.stores > 0).map_or(block.ops.len(), |at| done + at);
         let ops = block.ops.get(..until).unwrap_or(&block.ops);
         let part = Block { address: block.address, bytes: block.bytes, ops: ops.into() };
-        self.simulator.execute(cpu, &part, &self.accesses)
+        self.simulator.execute(cpu, &part, accesses)
     }
 
     #[cold]
-    fn find_stack(&mut self, cpu: u16, decoded: &Decoded) {
+    fn find_stack(&mut self, cpu: u16, decoded: &Decoded, accesses: &[Access]) {
         let by_stack_pointer = |access: &&Access| {
             let op = decoded.block.ops.get(usize::from(access.op));
             op.is_some_and(|op| op.address_sources.contains(Registers::general(4)))
         };
-        let Some(access) = self.accesses.iter().find(by_stack_pointer) else { return };
+        let Some(access) = accesses.iter().find(by_stack_pointer) else { return };
         let Some(thread) = self.threads.get_mut(usize::from(cpu)) else { return };
         thread.has_stack = true;
         if let Some((low, high)) = self.guest.stack(access.address) {
@@ -224,6 +223,7 @@ impl Simulation {
         for event in self.told.drain(..) {
             self.simulator.event(cpu, event);
         }
+        self.shim = self.guest.shim.map_or((0, 0), |(start, end)| (start, end - start));
     }
 
     fn keep_rows(&mut self) {
@@ -239,7 +239,6 @@ impl Simulation {
         Progress {
             instructions: progress.instructions,
             counted_instructions: progress.counted_instructions,
-            cycles: 0,
             phase: self.guest.marks,
         }
     }
