@@ -253,6 +253,10 @@ impl Simulator {
             }
             Event::ThreadStarted { tid } => {
                 self.start_thread(cpu, tid);
+                // On a cpu that another thread had before, the clock stands where that one ended.
+                if let Some(timed) = &mut self.timed {
+                    timed.waited(cpu);
+                }
                 None
             }
             Event::Stack { tid, low, high } => Some(self.space.stack(tid, low, high, &now)),

@@ -159,6 +159,31 @@ fn nothing_is_timed_that_is_not_counted() {
 }
 
 #[test]
+fn a_thread_begins_at_the_latest_clock_wherever_it_runs() {
+    let mut simulator = Simulator::new(&config()).expect("a valid configuration");
+    let block = Block { address: 0x40_0000, bytes: 4, ops: [load(RAX, RAX)].into() };
+    let mut line = 0;
+    let mut chase = |simulator: &mut Simulator, cpu, steps| {
+        for _ in 0..steps {
+            line += 1;
+            let access = Access { address: 0x1000_0000 + line * 64, op: 0, bytes: 8, store: false };
+            let _ = simulator.execute(cpu, &block, &[access]);
+        }
+    };
+    simulator.event(0, Event::ThreadStarted { tid: 1 });
+    chase(&mut simulator, 0, 1000);
+    simulator.event(1, Event::ThreadStarted { tid: 2 });
+    chase(&mut simulator, 1, 1000);
+    simulator.event(1, Event::ThreadEnded);
+    chase(&mut simulator, 0, 3000);
+    // The first is at 4000 steps by now; the cpu of the third last ran something at 2000.
+    simulator.event(1, Event::ThreadStarted { tid: 3 });
+    chase(&mut simulator, 1, 1000);
+    let cycles = simulator.finish().lanes[0].cycles as f64;
+    assert!((cycles / 5000.0 - 100.0).abs() < 2.0, "{cycles}");
+}
+
+#[test]
 fn two_runs_are_equal() {
     assert_eq!(Program::run(&config(), STEPS).finish(), Program::run(&config(), STEPS).finish());
 }
