@@ -93,11 +93,12 @@ pub(super) fn approximations(outcome: &Outcome) -> Vec<String> {
         1 => Some(format!("1 {one}")),
         _ => Some(format!("{count} {many}")),
     };
+    let in_part = outcome.lanes.iter().filter(|lane| lane.closed_at.is_some()).count();
     let sentences = [
         say(
-            counts.closed_lanes,
-            "object's placement was not timed to the end, as there were more of them than --lanes",
-            "objects' placements were not timed to the end, as there were more of them than --lanes",
+            in_part as u64,
+            "object (marked ~) was timed in part of the run only, as there were more of them than --lanes",
+            "objects (marked ~) were timed in parts of the run only, as there were more of them than --lanes",
         ),
         say(counts.unknown_frees, "block was freed that was not known", "blocks were freed that were not known"),
         say(
