@@ -192,12 +192,28 @@ impl Placing {
         unsafe { Some(Header::write(inner, header, bytes as u64, choice)) }
     }
 
+    /// Counts a block with its rule or, if it has none, with its tier; and the tier's level, where that is more than the
+    /// rule's.
     fn count_placed(&self, choice: Choice, tier: usize, bytes: u64) {
-        if let Some(counters) = self.statistics.tier(tier) {
+        let of_rule = self.statistics.rule(choice.rule.into());
+        if let Some(counters) = &of_rule {
             counters.place(bytes);
         }
-        if let Some(counters) = self.statistics.rule(choice.rule.into()) {
-            counters.place(bytes);
+        if let Some(counters) = self.statistics.tier(tier).filter(|_| !self.has_one_rule(tier)) {
+            if of_rule.is_none() {
+                counters.place(bytes);
+            }
+            counters.rise(bytes);
+        }
+    }
+
+    /// Takes a block out of what is there.
+    fn count_released(&self, rule: u16, tier: usize, bytes: u64) {
+        if let Some(counters) = self.statistics.tier(tier).filter(|_| !self.has_one_rule(tier)) {
+            counters.fall(bytes);
+        }
+        if let Some(counters) = self.statistics.rule(rule.into()) {
+            counters.release(bytes);
         }
     }
 
@@ -207,6 +223,8 @@ impl Placing {
             if let Some(counters) = self.statistics.rule(choice.rule.into()) {
                 counters.blocks.fetch_add(1, Relaxed);
                 counters.bytes_total.fetch_add(bytes, Relaxed);
+                // Nobody tells when it is freed.
+                counters.release(bytes);
             }
             return;
         }
@@ -219,14 +237,7 @@ impl Placing {
     }
 
     fn count_gone(&self, header: &Header, tier: usize) {
-        if let Some(counters) = self.statistics.tier(tier) {
-            counters.release(header.bytes);
-        }
-        if header.rule != NO_RULE
-            && let Some(counters) = self.statistics.rule(header.rule.into())
-        {
-            counters.release(header.bytes);
-        }
+        self.count_released(header.rule, tier, header.bytes);
         self.matcher.give_slot_back(header.group, header.slot);
     }
 }

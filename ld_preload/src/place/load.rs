@@ -97,6 +97,8 @@ pub(super) struct TierState {
     pub(super) nodes: Option<Nodes>,
     is_own: bool,
     is_swap: bool,
+    /// One rule alone places blocks in it.
+    has_one_rule: bool,
     /// Its memory is the parent's, and can be read only.
     is_lost: AtomicBool,
 }
@@ -142,6 +144,11 @@ impl Placing {
     /// Whether a tier is of swap.
     pub(super) fn is_swap(&self, tier: usize) -> bool {
         self.tiers.get(tier).is_some_and(|tier| tier.is_swap)
+    }
+
+    /// Whether one rule alone places blocks in a tier.
+    pub(super) fn has_one_rule(&self, tier: usize) -> bool {
+        self.tiers.get(tier).is_some_and(|tier| tier.has_one_rule)
     }
 
     /// Whether a tier is the program's own allocator.
@@ -253,6 +260,7 @@ fn prepare(table: &Table<'static>, statistics: Statistics<'static>) -> Option<Pl
             nodes: tier.and_then(Nodes::of),
             is_own: tier.is_none_or(|tier| tier.backend == Backend::Default),
             is_swap: tier.is_some_and(|tier| tier.backend == Backend::Swap),
+            has_one_rule: table.only_rule_of(index).is_some(),
             is_lost: AtomicBool::new(false),
         });
     }

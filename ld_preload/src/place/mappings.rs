@@ -94,12 +94,7 @@ fn unmapped_slowly(address: usize, bytes: usize) {
             continue;
         }
         COUNT.fetch_sub(1, Relaxed);
-        if let Some(counters) = placing.statistics.tier(tier.into()) {
-            counters.release(bytes);
-        }
-        if let Some(counters) = placing.statistics.rule(rule.into()) {
-            counters.release(bytes);
-        }
+        placing.count_released(rule, tier.into(), bytes);
         if let Some(tier) = placing.tiers.get(usize::from(tier)) {
             tier.mapped.fetch_sub(bytes, Relaxed);
         }

@@ -13,9 +13,15 @@
 //! ```
 //!
 //! The words begin on a page, so that a tier or a rule has a cache line of its own.
+//!
+//! Every word added to costs a placed block some nanoseconds, and threads that place at once more. So nothing is counted
+//! twice: what a rule placed is counted with the rule alone, and the reader adds it to its tier; what is there now is what
+//! was placed less what was given back. Only the most that a tier ever held cannot be worked out afterwards, so a tier keeps
+//! its level ([`TierCounters::rise`]), unless it has one rule and nothing else ([`Table::only_rule_of`]), whose peak is then
+//! the tier's. All is added at once and where others can see it: a process that is killed loses nothing.
 
 use super::Counts;
-#[cfg(any(feature = "encode", test))]
+#[cfg(any(feature = "encode", test, doc))]
 use super::Table;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -95,11 +101,11 @@ counters! {
 }
 
 counters! {
-    /// Of one tier.
+    /// Of one tier. Live, blocks and bytes in all are those that no rule placed.
     TierCounters, TierCounts, TIER_WORDS {
         /// Blocks ever placed in it.
         blocks,
-        /// Bytes of blocks in it now.
+        /// Bytes of blocks in it now. Live, 0 where one rule alone has the tier.
         bytes_now,
         /// The most bytes it held at one time.
         bytes_peak,
@@ -121,8 +127,8 @@ counters! {
     RuleCounters, RuleCounts, RULE_WORDS {
         /// Blocks ever placed by it.
         blocks,
-        /// Bytes of blocks placed by it now.
-        bytes_now,
+        /// Bytes of its blocks that were given back.
+        bytes_freed,
         /// The most bytes placed by it at one time.
         bytes_peak,
         /// Bytes ever placed by it.
@@ -144,54 +150,82 @@ counters! {
     }
 }
 
-/// The arithmetic tiers and rules have in common.
-macro_rules! block_counters {
-    ($($live:ident, $read:ident;)+) => {$(
-        impl $live<'_> {
-            /// Counts a block that was placed.
-            #[inline]
-            pub fn place(&self, bytes: u64) {
-                self.blocks.fetch_add(1, Relaxed);
-                self.bytes_total.fetch_add(bytes, Relaxed);
-                self.grow(bytes);
-            }
-
-            /// Counts bytes a block has grown by in its place.
-            #[inline]
-            pub fn grow(&self, bytes: u64) {
-                let now = self.bytes_now.fetch_add(bytes, Relaxed).wrapping_add(bytes);
-                // A process that inherited blocks may free what was never counted: below zero is no peak.
-                if now > self.bytes_peak.load(Relaxed) && now <= i64::MAX as u64 {
-                    self.bytes_peak.fetch_max(now, Relaxed);
-                }
-            }
-
-            /// Counts a block that was given back, or the bytes it has shrunk by.
-            #[inline]
-            pub fn release(&self, bytes: u64) {
-                self.bytes_now.fetch_sub(bytes, Relaxed);
-            }
-
-            /// Counts a block that had to go elsewhere.
-            #[inline]
-            pub fn spill(&self, bytes: u64) {
-                self.spilled_blocks.fetch_add(1, Relaxed);
-                self.spilled_bytes.fetch_add(bytes, Relaxed);
-            }
-        }
-
-        impl $read {
-            /// `bytes_now`, or 0 where more was given back than counted (by children of a fork).
-            pub fn bytes_now(&self) -> u64 {
-                if self.bytes_now > i64::MAX as u64 { 0 } else { self.bytes_now }
-            }
-        }
-    )+};
+/// Counts that more was given back than placed: below zero is no peak, and nothing is left. Children of a fork may free
+/// what was never counted.
+fn is_level(bytes: u64) -> bool {
+    bytes <= i64::MAX as u64
 }
 
-block_counters! {
-    TierCounters, TierCounts;
-    RuleCounters, RuleCounts;
+fn raise(peak: &AtomicU64, bytes: u64) {
+    if bytes > peak.load(Relaxed) && is_level(bytes) {
+        peak.fetch_max(bytes, Relaxed);
+    }
+}
+
+impl TierCounters<'_> {
+    /// Counts a block that no rule placed. Its bytes are not there before [`TierCounters::rise`].
+    #[inline]
+    pub fn place(&self, bytes: u64) {
+        self.blocks.fetch_add(1, Relaxed);
+        self.bytes_total.fetch_add(bytes, Relaxed);
+    }
+
+    /// Counts bytes that are there from now on.
+    #[inline]
+    pub fn rise(&self, bytes: u64) {
+        raise(self.bytes_peak, self.bytes_now.fetch_add(bytes, Relaxed).wrapping_add(bytes));
+    }
+
+    /// Counts bytes that are there no more.
+    #[inline]
+    pub fn fall(&self, bytes: u64) {
+        self.bytes_now.fetch_sub(bytes, Relaxed);
+    }
+
+    /// Counts a block that had to go elsewhere.
+    #[inline]
+    pub fn spill(&self, bytes: u64) {
+        self.spilled_blocks.fetch_add(1, Relaxed);
+        self.spilled_bytes.fetch_add(bytes, Relaxed);
+    }
+}
+
+impl RuleCounters<'_> {
+    /// Counts a block that was placed. Of blocks given back by other threads in this instant the peak may know already.
+    #[inline]
+    pub fn place(&self, bytes: u64) {
+        self.blocks.fetch_add(1, Relaxed);
+        let total = self.bytes_total.fetch_add(bytes, Relaxed).wrapping_add(bytes);
+        raise(self.bytes_peak, total.wrapping_sub(self.bytes_freed.load(Relaxed)));
+    }
+
+    /// Counts a block that was given back.
+    #[inline]
+    pub fn release(&self, bytes: u64) {
+        self.bytes_freed.fetch_add(bytes, Relaxed);
+    }
+
+    /// Counts a block that had to go elsewhere.
+    #[inline]
+    pub fn spill(&self, bytes: u64) {
+        self.spilled_blocks.fetch_add(1, Relaxed);
+        self.spilled_bytes.fetch_add(bytes, Relaxed);
+    }
+}
+
+impl TierCounts {
+    /// `bytes_now`, or 0 where more was given back than counted.
+    pub fn bytes_now(&self) -> u64 {
+        if is_level(self.bytes_now) { self.bytes_now } else { 0 }
+    }
+}
+
+impl RuleCounts {
+    /// Bytes of its blocks that are there, or 0 where more was given back than counted.
+    pub fn bytes_now(&self) -> u64 {
+        let now = self.bytes_total.wrapping_sub(self.bytes_freed);
+        if is_level(now) { now } else { 0 }
+    }
 }
 
 impl TierCounters<'_> {
@@ -278,10 +312,26 @@ impl Snapshot {
         let words: alloc::vec::Vec<AtomicU64> =
             bytes.as_chunks().0.iter().map(|word| AtomicU64::new(u64::from_le_bytes(*word))).collect();
         let live = Statistics::new(table.counts(), &words)?;
+        let rules: alloc::vec::Vec<RuleCounts> =
+            live.rules.iter().map(|words| RuleCounters::over(words).read()).collect();
+        let mut tiers: alloc::vec::Vec<TierCounts> =
+            live.tiers.iter().map(|words| TierCounters::over(words).read()).collect();
+        for (index, (of, tier)) in table.tiers().zip(&mut tiers).enumerate() {
+            // Blocks left to the program's own allocator are not counted as placed.
+            let placed = table.rules().zip(&rules).filter(|(rule, _)| usize::from(rule.tier) == index);
+            for (_, rule) in placed.filter(|_| of.backend != super::Backend::Default) {
+                tier.blocks = tier.blocks.wrapping_add(rule.blocks);
+                tier.bytes_total = tier.bytes_total.wrapping_add(rule.bytes_total);
+            }
+            if let Some(rule) = table.only_rule_of(index).and_then(|rule| rules.get(rule)) {
+                tier.bytes_now = rule.bytes_now();
+                tier.bytes_peak = rule.bytes_peak;
+            }
+        }
         Some(Snapshot {
             general: live.general().read(),
-            tiers: live.tiers.iter().map(|words| TierCounters::over(words).read()).collect(),
-            rules: live.rules.iter().map(|words| RuleCounters::over(words).read()).collect(),
+            tiers,
+            rules,
             globals: live.globals.iter().map(|words| GlobalCounters::over(words).read()).collect(),
         })
     }

@@ -337,6 +337,16 @@ impl<'a> Table<'a> {
         self.rules.iter().filter_map(move |record| table.read_rule(record).ok())
     }
 
+    /// The rule that alone places blocks in a tier: no other does, nor do blocks without a rule go there.
+    pub fn only_rule_of(&self, tier: usize) -> Option<usize> {
+        if self.default_tier().map(usize::from) == Some(tier) {
+            return None;
+        }
+        let mut rules = self.rules().enumerate().filter(|(_, rule)| usize::from(rule.tier) == tier);
+        let (first, _) = rules.next()?;
+        rules.next().is_none().then_some(first)
+    }
+
     /// The globals, in the order of their indexes.
     pub fn globals(&self) -> impl ExactSizeIterator<Item = Global> + Clone + use<'a> {
         self.globals.iter().map(read_global)

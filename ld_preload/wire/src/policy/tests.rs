@@ -247,10 +247,14 @@ fn what_a_process_counts_is_read_out_of_the_file() {
     live.general().flags.fetch_or(FLAG_ACTIVE, Relaxed);
     live.general().last_errno.store(12, Relaxed);
     let tier = live.tier(1).unwrap();
-    tier.place(100);
-    tier.place(50);
-    tier.release(100);
-    tier.place(7);
+    let place = |bytes| {
+        tier.place(bytes);
+        tier.rise(bytes);
+    };
+    place(100);
+    place(50);
+    tier.fall(100);
+    place(7);
     tier.spill(9);
     tier.fail(28);
     live.rule(0).unwrap().release(1);
@@ -270,4 +274,49 @@ fn what_a_process_counts_is_read_out_of_the_file() {
     assert_eq!(read.globals[0].bytes_moved, 4096);
     assert_eq!(Snapshot::read(&table, &file[..file.len() - 1]), None);
     assert!(Statistics::new(table.counts(), &words[1..]).is_none());
+}
+
+#[test]
+fn what_rules_placed_is_their_tiers() {
+    let tier = |name: &str, backend| TierSpec {
+        name: name.into(),
+        backend,
+        capacity: None,
+        nodes: vec![0; usize::from(backend == Backend::Numa)],
+        weights: vec![],
+        path: String::new(),
+    };
+    let rule = |tier| RuleSpec { tier, frames: vec![], min_bytes: 0, max_bytes: 1, ordinal: None, number: 1 };
+    let spec = TableSpec {
+        tiers: vec![tier("one", Backend::Numa), tier("two", Backend::Numa), tier("own", Backend::Default)],
+        rules: vec![rule(0), rule(1), rule(1), rule(2)],
+        ..TableSpec::default()
+    };
+    let mut file = spec.encode().unwrap();
+    let bytes = file.clone();
+    let table = Table::parse(&bytes).unwrap();
+    assert_eq!([0, 1, 2, 3].map(|tier| table.only_rule_of(tier)), [Some(0), None, Some(3), None]);
+    let with_default = TableSpec { default_tier: Some(0), ..spec }.encode().unwrap();
+    assert_eq!(Table::parse(&with_default).unwrap().only_rule_of(0), None, "what has no rule goes there, too");
+
+    let words: Vec<AtomicU64> = (0..table.statistics_words()).map(|_| AtomicU64::new(0)).collect();
+    let live = Statistics::new(table.counts(), &words).unwrap();
+    // As the shim does: a level only where it is more than one rule's.
+    for (rule, bytes) in [(0, 10), (0, 30), (1, 100), (2, 200), (3, 7)] {
+        live.rule(rule).unwrap().place(bytes);
+        if rule == 1 || rule == 2 {
+            live.tier(1).unwrap().rise(bytes);
+        }
+    }
+    live.rule(0).unwrap().release(10);
+    live.rule(1).unwrap().release(100);
+    live.tier(1).unwrap().fall(100);
+    let at = table.statistics_offset() as usize;
+    for (to, from) in file[at..].chunks_exact_mut(8).zip(&words) {
+        to.copy_from_slice(&from.load(Relaxed).to_le_bytes());
+    }
+    let read = Snapshot::read(&table, &file).unwrap();
+    let tiers: Vec<_> = read.tiers.iter().map(|t| (t.blocks, t.bytes_total, t.bytes_now(), t.bytes_peak)).collect();
+    assert_eq!(tiers[..2], [(2, 40, 30, 40), (2, 300, 200, 300)]);
+    assert_eq!((tiers[2].0, tiers[2].1), (0, 0), "the program's own allocator is no tier that holds blocks");
 }
