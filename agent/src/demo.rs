@@ -87,7 +87,9 @@ fn place_it(arguments: &DemoArguments, command: &[&OsStr]) -> Result<u8, Failure
     print(text.as_bytes())?;
     // One of an earlier demo would be kept and updated.
     let _ = std::fs::remove_file(&policy);
-    advise::run(&AdviseArguments {
+    // The workload is gone when the demo is over; its profile is not.
+    let next = format!("tierscope advise {} --fast 50% --tiers ddr5,nand-nvme", shell_quoted(&arguments.output));
+    let advised = AdviseArguments {
         profile: arguments.output.clone(),
         fast: Some(Fast::Part(FAST)),
         max_slowdown: None,
@@ -102,7 +104,8 @@ fn place_it(arguments: &DemoArguments, command: &[&OsStr]) -> Result<u8, Failure
         json: false,
         top: Some(10),
         quiet: false,
-    })?;
+    };
+    advise::run_before(&advised, Some(&next))?;
     print(format!("\n$ tierscope run --policy {} -- tierscope-workloads bc\n", shell_quoted(&policy)).as_bytes())?;
     let start = Instant::now();
     let status = place::run(&RunArguments {

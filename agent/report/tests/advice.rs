@@ -36,7 +36,7 @@ fn asked(meta: &Meta, tables: &Tables, goal: Goal, ranker: Ranker) -> Advice {
 }
 
 fn shown<'a>(report: Report<'a>, advice: &'a Advice, policy: Option<&'a Path>) -> AdviceReport<'a> {
-    AdviceReport { report, advice, tiers: &[], assumptions: &[], obstacles: &[], options: &[], policy }
+    AdviceReport { report, advice, tiers: &[], assumptions: &[], obstacles: &[], options: &[], policy, next: None }
 }
 
 fn text(meta: &Meta, tables: &Tables, advice: &Advice, policy: Option<&Path>, options: &RenderOptions) -> String {

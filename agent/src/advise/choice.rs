@@ -48,7 +48,29 @@ impl Choice {
             (None, None) => here(&asked, machine, date)?,
         };
         choice.put_behind(&asked, earlier, machine, date);
+        choice.tell_equals();
         Ok(choice)
+    }
+
+    /// Where figures say that nothing is gained, a person should know before buying or placing by them.
+    fn tell_equals(&mut self) {
+        const FIGURES: [Quantity; 4] = [
+            Quantity::ReadLatencyNs,
+            Quantity::WriteLatencyNs,
+            Quantity::ReadBandwidthGbs,
+            Quantity::WriteBandwidthGbs,
+        ];
+        for pair in self.tiers.windows(2) {
+            if let [one, other] = pair
+                && FIGURES.iter().all(|quantity| one.value(*quantity) == other.value(*quantity))
+            {
+                self.assumptions.push(format!(
+                    "{} and {} are equally fast by their figures: no object gains by being in one rather than in the other. \
+                     `tierscope tiers --measure -o FILE` measures them.",
+                    one.name, other.name
+                ));
+            }
+        }
     }
 
     fn put_behind(&mut self, asked: &Asked, earlier: Option<&Policy>, machine: &Machine, date: &str) {

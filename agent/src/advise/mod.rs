@@ -28,6 +28,11 @@ const TOP: usize = 20;
 const REASONS: usize = 3;
 
 pub(crate) fn run(arguments: &AdviseArguments) -> Result<u8, Failure> {
+    run_before(arguments, None)
+}
+
+/// As [`run`], with the command that is told to come next instead of the recorded one, which may be no user's.
+pub(crate) fn run_before(arguments: &AdviseArguments, next: Option<&str>) -> Result<u8, Failure> {
     let claim = |path: &std::path::PathBuf| Output::claim(path, arguments.force, "brings the advice into it");
     let output = arguments.output.as_ref().map(claim).transpose()?;
     let earlier = output.as_ref().map(earlier).transpose()?.flatten();
@@ -73,6 +78,7 @@ pub(crate) fn run(arguments: &AdviseArguments) -> Result<u8, Failure> {
         obstacles: &obstacles,
         options: &repeated(arguments),
         policy: arguments.output.as_deref(),
+        next,
     };
     show(&shown, arguments)?;
     Ok(0)

@@ -175,6 +175,18 @@ fn a_file_of_tiers_brings_its_back_ends_and_options_go_before_them() {
 }
 
 #[test]
+fn tiers_that_are_equally_fast_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("equal.toml");
+    let text = "schema = \"tierscope.tiers/1\"\n[tiers.a]\nread_latency_ns = 100\n[tiers.b]\nread_latency_ns = 100\n\
+                [tiers.c]\nread_latency_ns = 100\nread_bandwidth_gbs = 10\n";
+    std::fs::write(&file, text).unwrap();
+    let choice = chosen(&["--tiers", file.to_str().unwrap()], &machine(vec![node(0, &[0], None)]));
+    assert_eq!(choice.assumptions.len(), 1, "{choice:?}");
+    assert!(choice.assumptions[0].starts_with("a and b are equally fast"), "{choice:?}");
+}
+
+#[test]
 fn an_earlier_policy_says_what_is_behind_tiers_of_the_same_names() {
     let machine = machine(vec![node(0, &[0], None)]);
     let text = "schema = \"tierscope.policy/1\"\ndefault.tier = \"cxl-asic\"\n\

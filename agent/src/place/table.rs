@@ -37,11 +37,11 @@ fn write(path: &Path, bytes: &[u8], mode: u32, force: bool) -> Result<PathBuf, F
 pub(crate) fn write_table(arguments: &CompileArguments) -> Result<u8, Failure> {
     let prepared = prepare(&arguments.policy, arguments.strict.map(Into::into), &arguments.command)?;
     let path = write(&arguments.output, &prepared.table, 0o600, arguments.force)?;
-    for warning in &prepared.warnings {
-        eprintln!("tierscope: warning: {warning}");
-    }
     if arguments.quiet {
         return Ok(0);
+    }
+    for warning in &prepared.warnings {
+        eprintln!("tierscope: warning: {warning}");
     }
     let rules = &prepared.policy.rules;
     let rule = |number: u32| rules.get((number as usize).wrapping_sub(1));

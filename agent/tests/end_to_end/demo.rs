@@ -13,6 +13,9 @@ fn the_demo_records_advises_places_and_compares() {
         assert!(outcome.stdout.contains(said), "{said:?} is not in\n{}", outcome.stdout);
     }
     assert!(outcome.stderr.contains("tierscope: placed "), "{}", outcome.stderr);
+    // What is to come next can be run when the demo is over.
+    let next = outcome.stdout.lines().find_map(|line| line.strip_prefix("next ")).expect("a next command").trim();
+    run(tierscope().args(next.split(' ').skip(1)).current_dir(directory.path())).expect(0);
     assert!(outcome.stderr.contains("allocate_path_counts"), "{}", outcome.stderr);
     // The workload prints its result in the recording and in the run placed: the same.
     let sums: Vec<_> = outcome

@@ -7,6 +7,9 @@ use crate::text::printable;
 
 /// What carries the advice out; or, where no policy was written, what writes one.
 pub(super) fn next(shown: &AdviceReport<'_>) -> String {
+    if let Some(next) = shown.next {
+        return next.to_owned();
+    }
     if let Some(policy) = shown.policy {
         let command: Vec<String> = shown.report.meta.program.command.iter().map(|text| shell_word(text)).collect();
         let command = if command.is_empty() { "CMD".to_owned() } else { command.join(" ") };

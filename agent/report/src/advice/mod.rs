@@ -32,6 +32,8 @@ pub struct AdviceReport<'a> {
     pub options: &'a [String],
     /// Where its policy was written; `None` if it was not.
     pub policy: Option<&'a Path>,
+    /// The next command, where it is neither the recorded one under the policy nor the one that writes a policy.
+    pub next: Option<&'a str>,
 }
 
 /// Where a tier and its figures come from.
