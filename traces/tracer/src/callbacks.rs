@@ -19,12 +19,13 @@ use std::cell::Cell;
 use std::ffi::c_int;
 use std::ffi::{c_uint, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, Once, OnceLock, PoisonError};
 
 static QEMU: OnceLock<Interface> = OnceLock::new();
 /// What was loaded, until the first thread's log takes it along.
 static LOADED: Mutex<Option<Loaded>> = Mutex::new(None);
 static LOOKED: OnceLock<()> = OnceLock::new();
+static TOO_MANY: Once = Once::new();
 
 thread_local! {
     /// The virtual cpu of this thread.
@@ -72,7 +73,13 @@ fn begin(cpu: c_uint) -> Option<&'static mut Log> {
         return None;
     }
     // SAFETY: as above.
-    let log = unsafe { log::insert(cpu, link::words()) }?;
+    let Some(log) = (unsafe { log::insert(cpu, link::words()) }) else {
+        TOO_MANY.call_once(|| {
+            let most = log::MAX_CPUS;
+            eprintln!("tierscope: more than {most} threads at a time; what those beyond do is not simulated");
+        });
+        return None;
+    };
     CPU.set(Some(cpu));
     let loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner).take();
     // SAFETY: no memory involved.
