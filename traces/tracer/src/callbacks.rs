@@ -124,7 +124,6 @@ unsafe extern "C" fn on_translated(_id: PluginId, tb: *mut Tb) {
         let first = unsafe { translate::translate(qemu, tb) };
         if let Some((address, host)) = first {
             LOOKED.get_or_init(|| {
-                // Zero in practice; nothing else relies on it.
                 let base = host.wrapping_sub(address);
                 let loaded = loaded::look(base, qemu.program().as_deref());
                 *LOADED.lock().unwrap_or_else(PoisonError::into_inner) = Some(loaded);

@@ -7,9 +7,19 @@ use crate::happening::{Loaded, Mapping};
 use std::ffi::c_void;
 use std::io::Read;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What QEMU adds to a guest address to get its own: 0 in practice, seen at the first instruction.
+static BASE: AtomicU64 = AtomicU64::new(0);
+
+/// Where a guest address lies in this process.
+pub(crate) fn to_host(address: u64) -> u64 {
+    address.wrapping_add(BASE.load(Ordering::Relaxed))
+}
 
 /// The guest's mapped files. `base` is what QEMU adds to a guest address; `program` the path of what it runs.
 pub(crate) fn look(base: u64, program: Option<&str>) -> Loaded {
+    BASE.store(base, Ordering::Relaxed);
     let own = own_ranges();
     let text = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
     let program = program.and_then(|path| std::fs::canonicalize(path).ok());
@@ -69,11 +79,12 @@ fn own_ranges() -> Vec<(u64, u64)> {
 
 /// The mapping of this process that holds a guest address: first and one past its last address, the guest's.
 pub(crate) fn mapping_of(address: u64) -> Option<(u64, u64)> {
+    let (base, host) = (BASE.load(Ordering::Relaxed), to_host(address));
     let text = std::fs::read_to_string("/proc/self/maps").ok()?;
     text.lines().find_map(|line| {
         let (start, end) = line.split(' ').next()?.split_once('-')?;
         let (start, end) = (u64::from_str_radix(start, 16).ok()?, u64::from_str_radix(end, 16).ok()?);
-        (start..end).contains(&address).then_some((start, end))
+        (start..end).contains(&host).then_some((start.wrapping_sub(base), end.wrapping_sub(base)))
     })
 }
 

@@ -6,6 +6,7 @@
 use crate::callbacks;
 use crate::happening::Happening;
 use crate::link;
+use crate::loaded;
 use crate::log::{self, Log};
 use crate::outcome::Ended;
 use crate::translate;
@@ -75,11 +76,10 @@ pub(crate) fn begins(log: &mut Log, number: i64, arguments: [u64; 6]) {
     }
 }
 
-/// Whether there is a program at the path that `address` points to. QEMU's and the guest's addresses are the same, or this is
-/// refused by the kernel and the program's end is seen elsewhere or not at all.
+/// Whether there is a program at the path that the guest's `address` points to.
 fn is_program(address: u64) -> bool {
     // SAFETY: the kernel reads the text, or fails.
-    unsafe { libc::access(address as *const libc::c_char, libc::X_OK) == 0 }
+    unsafe { libc::access(loaded::to_host(address) as *const libc::c_char, libc::X_OK) == 0 }
 }
 
 /// The call was made.
