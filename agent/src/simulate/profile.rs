@@ -264,7 +264,7 @@ fn placements(outcome: &Outcome, config: &Config, writer: &mut ProfileWriter) {
             object,
             cycles: lane.cycles as f64,
             extra_cycles: lane.cycles as f64 - base.cycles as f64,
-            extra_cycles_error: lane.half_interval_cycles.unwrap_or(0.0),
+            extra_cycles_error: lane.half_difference_cycles.unwrap_or(0.0),
             is_bound: lane.closed_at.is_some(),
         });
     }
