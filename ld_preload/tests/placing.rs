@@ -365,6 +365,18 @@ fn memory_of_swap_is_cold_once_it_rests() {
     assert_eq!(ran.stdout(), "used used\n");
 }
 
+#[test]
+fn a_placed_block_has_huge_pages_where_the_programs_own_has() {
+    let program = tools::program("placed_huge");
+    let huge =
+        |output: &std::process::Output| String::from_utf8_lossy(&output.stdout).trim().parse::<u64>().unwrap() > 0;
+    let own = huge(&Command::new(&program).output().unwrap());
+    let setting = std::fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled");
+    assert_eq!(own, setting.is_ok_and(|setting| !setting.contains("[never]")));
+    let ran = run(&all_in(nodes("other")), &program, &[]);
+    assert_eq!((huge(&ran.output), ran.stats.tiers[0].spilled_blocks), (own, 0), "{:?}", ran.output);
+}
+
 /// A kernel that dumps a program which crashed goes through every page of what it dumps.
 #[test]
 fn address_space_that_is_not_used_is_in_no_dump() {
