@@ -29,6 +29,8 @@ pub(crate) enum Need {
     Numpy,
     /// The sqlite3 shell.
     Sqlite,
+    /// gcc, and the emulator that simulations run in.
+    Qemu,
     /// The rights of root, and setpriv to give them away.
     Root,
     /// The right to mount a file system.
@@ -47,6 +49,7 @@ impl Need {
             Need::Redis => ("redis", "redis-tools"),
             Need::Numpy => ("numpy", "python3 python3-numpy"),
             Need::Sqlite => ("sqlite", "sqlite3"),
+            Need::Qemu => ("qemu", "qemu-user gcc libc6-dev"),
             Need::Root => ("root", "util-linux, as root"),
             Need::Mount => ("mount", "mount, as root, in a container that may"),
         }
@@ -64,6 +67,7 @@ impl Need {
             }
             Need::Numpy => succeeds(Command::new(super::interpreters::PYTHON).args(["-c", "import numpy"])),
             Need::Sqlite => on_path("sqlite3").is_some(),
+            Need::Qemu => on_path("gcc").is_some() && on_path("qemu-x86_64").is_some(),
             Need::Mount => super::environment::SmallDisk::mount().is_some(),
             Need::Root => rustix::process::geteuid().is_root() && on_path("setpriv").is_some(),
         }

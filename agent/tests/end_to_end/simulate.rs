@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use serde_json::Value;
 
 use crate::harness::{Outcome, Program, read, run, tierscope};
+use crate::needs::{Need, have};
 
 /// Fast: 100 ns, 100 GB/s. Slow: 300 ns, 5 GB/s. At 3 GHz that is 300 and 900 cycles, and 2 and 38 cycles a line.
 const TIERS: &str = r#"
@@ -31,7 +32,7 @@ fn patterns() -> &'static Program {
     PROGRAM.get_or_init(|| {
         let include = Path::new(env!("CARGO_MANIFEST_DIR")).join("../ld_preload/include");
         let include = format!("-I{}", include.display());
-        let program = Program::compile("cc", &["-O1", "-g", "-Wall", "-Wextra", "-Werror", &include], "patterns.c");
+        let program = Program::compile("gcc", &["-O1", "-g", "-Wall", "-Wextra", "-Werror", &include], "patterns.c");
         std::fs::write(program.directory.path().join("tiers.toml"), TIERS).unwrap();
         program
     })
@@ -85,6 +86,9 @@ fn criticality(statistics: &Value, function: &str) -> f64 {
 
 #[test]
 fn what_is_chased_is_slower_by_the_latency_and_nothing_else_is() {
+    if !have(&[Need::Qemu]) {
+        return;
+    }
     let found = simulated("chain", &[], &["chain", "100000"]);
     let chain = criticality(&found, "allocate_chain");
     assert!((0.9 * LATENCY..=LATENCY).contains(&chain), "{chain}");
@@ -110,6 +114,9 @@ fn what_is_chased_is_slower_by_the_latency_and_nothing_else_is() {
 
 #[test]
 fn what_is_read_in_no_order_overlaps_and_costs_less_than_a_chain() {
+    if !have(&[Need::Qemu]) {
+        return;
+    }
     let found = simulated("scatter", &["--no-prefetch"], &["scatter", "100000"]);
     let scatter = criticality(&found, "allocate_scatter");
     // Twenty cycles of arithmetic a step hide the fast latency; of the slow one's 900 cycles, what the reorder buffer's 320
@@ -119,6 +126,9 @@ fn what_is_read_in_no_order_overlaps_and_costs_less_than_a_chain() {
 
 #[test]
 fn what_is_streamed_costs_its_bytes() {
+    if !have(&[Need::Qemu]) {
+        return;
+    }
     // In small pages the prefetchers begin anew every 64 lines.
     let found = simulated("stream", &["--pages", "2MiB"], &["stream", "2"]);
     let cycles = found["profile"]["cycles"].as_f64().unwrap();
@@ -129,6 +139,9 @@ fn what_is_streamed_costs_its_bytes() {
 
 #[test]
 fn what_fits_in_the_cache_and_what_only_computes_costs_nothing() {
+    if !have(&[Need::Qemu]) {
+        return;
+    }
     // The first time, even what fits comes from memory.
     for (name, work) in [("small", ["small", "3000"]), ("compute", ["compute", "3000000"])] {
         let found = simulated(name, &[], &work);
@@ -139,6 +152,9 @@ fn what_fits_in_the_cache_and_what_only_computes_costs_nothing() {
 
 #[test]
 fn a_simulated_profile_is_a_profile() {
+    if !have(&[Need::Qemu]) {
+        return;
+    }
     simulate("profile", &["-f"], &["chain", "20000"]).expect(0);
     let directory = patterns().directory.path();
     let profile = directory.join("profile.tsp");
@@ -160,6 +176,9 @@ fn a_simulated_profile_is_a_profile() {
 
 #[test]
 fn two_runs_agree() {
+    if !have(&[Need::Qemu]) {
+        return;
+    }
     let first = simulated("first", &[], &["scatter", "30000"]);
     let second = simulated("second", &[], &["scatter", "30000"]);
     for count in ["loads", "stores", "llc_misses", "stall_cycles"] {
@@ -171,6 +190,9 @@ fn two_runs_agree() {
 
 #[test]
 fn without_timing_there_are_counts_and_no_cycles() {
+    if !have(&[Need::Qemu]) {
+        return;
+    }
     let found = simulated("counted", &["--no-timing"], &["chain", "20000"]);
     assert!(object(&found, "allocate_chain")["llc_misses"].as_u64().unwrap() > 15_000);
     assert_eq!(found["profile"]["cycles"], Value::Null);
@@ -179,6 +201,9 @@ fn without_timing_there_are_counts_and_no_cycles() {
 
 #[test]
 fn a_search_of_sets_finds_the_chain() {
+    if !have(&[Need::Qemu]) {
+        return;
+    }
     let options = ["--budget-sweep", "--sweep-runs", "1"];
     let outcome = simulate("sweep", &options, &["chain", "20000"]).expect(0);
     assert!(outcome.stderr.contains("oracle"), "{}", outcome.stderr);
@@ -195,6 +220,9 @@ fn a_search_of_sets_finds_the_chain() {
 
 #[test]
 fn the_programs_own_ways_are_kept() {
+    if !have(&[Need::Qemu]) {
+        return;
+    }
     let outcome = simulate("status", &[], &["compute", "10", "7"]).expect(7);
     let alone = run(patterns().command().args(["compute", "10", "7"]));
     assert_eq!(outcome.stdout, alone.stdout);
@@ -206,6 +234,9 @@ fn the_programs_own_ways_are_kept() {
 
 #[test]
 fn what_cannot_be_simulated_is_refused_with_the_way_out() {
+    if !have(&[Need::Qemu]) {
+        return;
+    }
     let refused = |options: &[&str], code: i32, words: &[&str]| {
         let outcome = run(tierscope().arg("simulate").args(options)).expect(code);
         assert!(words.iter().all(|word| outcome.stderr.contains(word)), "{options:?}: {}", outcome.stderr);
