@@ -172,7 +172,7 @@ fn what_cannot_be_written_is_kept_then_counted() {
     assert_eq!(Profile::open(&path).unwrap().rows::<SampleRow>().len(), 10);
 
     fill(&mut writer, 4);
-    let waiting = 1 + 3 + 3 + 20 + 4 + 1 + 1 + 1;
+    let waiting = 1 + 3 + 3 + 20 + 4 + 1 + 1 + 1 + 1 + 1;
     writer.discard();
     writer.finish().unwrap();
     assert_eq!(Profile::open(&path).unwrap().meta().losses.unwritten, waiting);
