@@ -41,7 +41,7 @@ fn main() {
     let tracer = ["--package", "tierscope-tracer", "--lib", "--features", "plugin"];
     let tracer = cargo(&workspace, &target_dir, "plugin", &tracer).join("libtierscope_tracer.so");
     let workloads = ["--package", "tierscope-workloads", "--bin", "tierscope-workloads"];
-    let workloads = cargo(&workspace, &target_dir, "shim", &workloads).join("tierscope-workloads");
+    let workloads = cargo(&workspace, &target_dir, "plugin", &workloads).join("tierscope-workloads");
     println!("cargo::rustc-env=TIERSCOPE_SHIM={}", shim.display());
     println!("cargo::rustc-env=TIERSCOPE_TRACER={}", tracer.display());
     println!("cargo::rustc-env=TIERSCOPE_WORKLOADS={}", workloads.display());
