@@ -1,10 +1,6 @@
 //! The recorded blocks that are alive, by address, and the numbering of a site's simultaneous blocks.
 //!
-//! One call stack is not one logical object: every embedding table of a model comes from one site, and so does every
-//! array of an interpreter. Nor is one block one object: a loop that allocates a buffer in each iteration has one
-//! object, a thousand times. Both are told apart by a block's *slot*: the smallest number that no live block of its
-//! site and size class has when it is born. Tables that live together get slots 0, 1, 2...; the buffer of the loop is
-//! slot 0 each time. Blocks under [`SLOTTED_BYTES`] have no slot: they are one object per site.
+//! Which of a site's blocks are one object is the rule of [`Slots`], which a simulation numbers by, too.
 //!
 //! Small blocks are sampled, so most are not here. An address between them is judged by its neighbours: allocators
 //! place what is allocated together near each other, and the recorded blocks are an unbiased sample of the bytes. Such
@@ -12,12 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-
-/// Blocks of at least this many bytes are objects by slot.
-pub(super) const SLOTTED_BYTES: u64 = 64 << 10;
-
-/// Slots beyond this one are not told apart: such a site has too many blocks to place one by one.
-pub(super) const LAST_SLOT: u16 = 16;
+use tierscope_sim::Slots;
 
 /// A recorded block.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -52,7 +43,7 @@ pub(super) enum Found {
 pub(super) struct Blocks {
     allocated: BTreeMap<u64, Block>,
     mapped: BTreeMap<u64, Block>,
-    slots: rustc_hash::FxHashMap<(u32, u8), u32>,
+    slots: Slots<u32>,
 }
 
 fn inside(blocks: &BTreeMap<u64, Block>, address: u64) -> Option<&Block> {
@@ -67,26 +58,11 @@ impl Blocks {
 
     /// Size class and slot for a block about to be born; `None` when it is too small to have one.
     pub(super) fn take_slot(&mut self, site: u32, bytes: u64) -> Option<(u8, u16)> {
-        if bytes < SLOTTED_BYTES {
-            return None;
-        }
-        let class = bytes.ilog2() as u8;
-        // Bit n is set while a live block has slot n.
-        let live = self.slots.entry((site, class)).or_default();
-        let slot = (live.trailing_ones() as u16).min(LAST_SLOT);
-        if slot < LAST_SLOT {
-            *live |= 1 << slot;
-        }
-        Some((class, slot))
+        self.slots.take(site, bytes)
     }
 
     fn give_back(&mut self, block: &Block) {
-        if let Some((class, slot)) = block.place
-            && slot < LAST_SLOT
-            && let Some(live) = self.slots.get_mut(&(block.site, class))
-        {
-            *live &= !(1 << slot);
-        }
+        self.slots.give_back(block.site, block.place);
     }
 
     /// Enters a block. Returns the blocks it overlaps, whose deaths were lost.
@@ -157,6 +133,7 @@ impl Blocks {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tierscope_sim::LAST_SLOT;
 
     fn block(blocks: &mut Blocks, site: u32, start: u64, bytes: u64, weight: f64) -> Vec<(u64, Block)> {
         let place = blocks.take_slot(site, bytes);
