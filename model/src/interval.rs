@@ -71,6 +71,14 @@ pub fn share_interval(hits: &[f64], totals: &[f64], effective: f64) -> Interval 
     )
 }
 
+/// The standard error of a share: what [`share_interval`]'s half width is in normal quantiles. Never 0, as the interval never is
+/// a point; NaN where nothing is known.
+#[must_use]
+pub fn standard_error(hits: &[f64], totals: &[f64], effective: f64) -> f64 {
+    let interval = share_interval(hits, totals, effective);
+    if interval == Interval::UNKNOWN { f64::NAN } else { interval.half_width() / Z }
+}
+
 /// Wilson's score interval for a share observed in `n` independent samples, for a two-sided `quantile`.
 #[must_use]
 pub fn wilson(share: f64, n: f64, quantile: f64) -> Interval {

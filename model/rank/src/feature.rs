@@ -159,7 +159,7 @@ features! {
         Samples "samples" ["samples"] BOTH EXACT "How many samples it has: what is known of it rests on them.";
         ShareOfAttributed "share_of_attributed" ["1"] BOTH ESTIMATED "Its part of the samples that fell on movable objects.";
         Log2Density "log2_density" ["log2"] BOTH ESTIMATED "Its part of those samples over its part of the bytes.";
-        StoreShare "store_share" ["1"] BOTH ESTIMATED "Part of its samples that store.";
+        StoreShare "store_share" ["1"] BOTH ESTIMATED "Part of its samples that store, loads that also store among them.";
         UpdateShare "update_share" ["1"] BOTH ESTIMATED "Part of its samples that load and store at once.";
         KernelShare "kernel_share" ["1"] BOTH ESTIMATED "Part of its samples taken inside the kernel.";
         ApproximateShare "approximate_share" ["1"] BOTH ESTIMATED "Part of its samples whose address was reconstructed.";
@@ -167,12 +167,12 @@ features! {
     }
     Order {
         DependentShare "dependent_share" ["1"] BOTH ESTIMATED "Part of its samples whose address was computed from a value just loaded.";
-        Sequentiality "sequentiality" ["1"] BOTH ESTIMATED "How far successive samples of a thread in it go forward evenly: 0 at random, 1 always.";
-        StrideEntropy "stride_entropy" ["1"] BOTH ESTIMATED "Entropy of the distances between successive samples over the largest there could be.";
-        PageConcentration "page_concentration" ["1"] BOTH ESTIMATED "0 where samples spread evenly over its pages, 1 where few pages have all; corrected for how many samples there are.";
+        Sequentiality "sequentiality" ["1"] BOTH ESTIMATED "How well one speed explains the steps between successive samples of a thread in it: 0 at random, 1 a stream.";
+        StrideEntropy "stride_entropy" ["1"] BOTH ESTIMATED "Entropy of those steps, beside that speed, over the largest there could be.";
+        PageConcentration "page_concentration" ["1"] BOTH ESTIMATED "0 where samples spread evenly over its pages, 1 where one page has all; from pairs of samples, so whatever their number.";
         Instructions "instructions" ["addresses"] BOTH ESTIMATED "Effective number of code addresses that touch it: one over the sum of squared shares.";
         Threads "threads" ["threads"] BOTH ESTIMATED "Effective number of threads that touch it.";
-        SharedShare "shared_share" ["1"] BOTH ESTIMATED "Part of its samples on pages that more than one thread touches.";
+        SharedShare "shared_share" ["1"] BOTH ESTIMATED "Of two of its samples close together, how often they are of different threads, over how often any two are.";
     }
     Time {
         PhaseVariance "phase_variance" ["1"] BOTH ESTIMATED "Squared coefficient of variation of its share over batches of time, less what sampling alone gives.";
@@ -181,9 +181,9 @@ features! {
     Levels {
         MissShare "miss_share" ["1"] LEVELS ESTIMATED "Its part of all misses of the last-level cache.";
         Log2MissDensity "log2_miss_density" ["log2"] LEVELS ESTIMATED "Its part of the misses over its part of the bytes.";
-        LatencyShare "latency_share" ["1"] LEVELS ESTIMATED "Its part of the sum of all sampled latencies.";
-        LatencyRatio "latency_ratio" ["1"] LEVELS ESTIMATED "Its mean latency over the mean of all.";
-        LatencyP90Ratio "latency_p90_ratio" ["1"] LEVELS ESTIMATED "The 90th percentile of its latency over the mean of all.";
+        LatencyShare "latency_share" ["1"] LEVELS ESTIMATED "Its part of the latencies of all sampled misses, added up (PACT).";
+        LatencyRatio "latency_ratio" ["1"] LEVELS ESTIMATED "The mean latency of its misses over the mean of all.";
+        LatencyP90Ratio "latency_p90_ratio" ["1"] LEVELS ESTIMATED "The 90th percentile of the latency of its misses over the mean of all.";
         DtlbShare "dtlb_share" ["1"] LEVELS ESTIMATED "Part of its samples that missed the first data TLB.";
         WalkShare "walk_share" ["1"] LEVELS ESTIMATED "Part of its samples that walked the page table.";
     }

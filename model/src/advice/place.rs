@@ -74,32 +74,34 @@ impl Fixed {
             Self::Stack | Self::File | Self::Anon | Self::NoSymbol | Self::SmallGlobal | Self::Recorder => 0,
         }
     }
+
+    /// Why an object stays where it is; `None` for one that can be placed.
+    #[must_use]
+    pub fn of(object: &ObjectSummary) -> Option<Self> {
+        match object.kind {
+            ObjectKind::Stack => Some(Self::Stack),
+            ObjectKind::File => Some(Self::File),
+            ObjectKind::Anon => Some(Self::Anon),
+            ObjectKind::Heap => {
+                object.site.first().is_none_or(|innermost| innermost.module.is_none()).then_some(Self::NoSite)
+            }
+            ObjectKind::Global
+                if object.module.as_deref().is_some_and(|path| path.rsplit('/').next() == Some(RECORDER)) =>
+            {
+                Some(Self::Recorder)
+            }
+            // What no symbol covers is called after its section: `.bss+0x1c40`.
+            ObjectKind::Global if object.module.is_none() || object.name.is_empty() || object.name.starts_with('.') => {
+                Some(Self::NoSymbol)
+            }
+            ObjectKind::Global => (object.live_bytes_max < PAGE).then_some(Self::SmallGlobal),
+        }
+    }
 }
 
 /// Why each object of a summary is fixed; `None` for those that can be placed.
 pub(super) fn sort_out(summary: &Summary) -> Vec<Option<Fixed>> {
-    summary.objects.iter().map(fixed).collect()
-}
-
-fn fixed(object: &ObjectSummary) -> Option<Fixed> {
-    match object.kind {
-        ObjectKind::Stack => Some(Fixed::Stack),
-        ObjectKind::File => Some(Fixed::File),
-        ObjectKind::Anon => Some(Fixed::Anon),
-        ObjectKind::Heap => {
-            object.site.first().is_none_or(|innermost| innermost.module.is_none()).then_some(Fixed::NoSite)
-        }
-        ObjectKind::Global
-            if object.module.as_deref().is_some_and(|path| path.rsplit('/').next() == Some(RECORDER)) =>
-        {
-            Some(Fixed::Recorder)
-        }
-        // What no symbol covers is called after its section: `.bss+0x1c40`.
-        ObjectKind::Global if object.module.is_none() || object.name.is_empty() || object.name.starts_with('.') => {
-            Some(Fixed::NoSymbol)
-        }
-        ObjectKind::Global => (object.live_bytes_max < PAGE).then_some(Fixed::SmallGlobal),
-    }
+    summary.objects.iter().map(Fixed::of).collect()
 }
 
 /// The movable objects of a summary with their lives and costs.
