@@ -15,6 +15,7 @@
 //! `tierscope-placement`; the others are filled into the fastest tier in their order, as kernels and earlier tools do, and
 //! their placements are priced by the same model, so that they can be compared.
 
+pub mod baseline;
 mod caveat;
 pub mod cost;
 mod error;
