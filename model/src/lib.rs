@@ -4,6 +4,7 @@
 //! recording): what differs is in its meta, and what is not known is `None`, never a guess.
 
 pub mod advice;
+pub mod explain;
 pub mod features;
 pub mod interval;
 pub mod summary;

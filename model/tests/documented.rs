@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use tierscope_model::explain::LintKind;
 use tierscope_rank::FEATURES;
 
 /// The rows of the table of a page, cell by cell, of rows that begin with a name in code.
@@ -23,5 +24,17 @@ fn every_feature_is_documented_as_it_is() {
             [format!("`{}`", feature.text), feature.unit.to_owned(), samplers.join(", "), feature.what.to_owned()];
         assert_eq!([&row[0], &row[1], &row[3], &row[4]], expected.each_ref(), "docs/features.md");
         assert!(row.len() == 6 && !row[2].is_empty() && row[5].ends_with('.'), "{row:?}");
+    }
+}
+
+#[test]
+fn every_lint_is_documented_as_it_is() {
+    let rows = rows("lints.md");
+    assert_eq!(rows.len(), LintKind::ALL.len());
+    for (row, kind) in rows.iter().zip(LintKind::ALL) {
+        let expected =
+            [format!("`{}`", kind.id()), kind.meaning().to_owned(), kind.threshold(), kind.reason().to_owned()];
+        assert_eq!(row[..4], expected, "docs/lints.md");
+        assert!(row.len() == 5 && row[4].ends_with('.'), "{row:?}");
     }
 }

@@ -13,9 +13,9 @@ use super::{Advice, Goal, percent};
 use crate::summary::Summary;
 
 /// Objects with fewer samples than this have intervals wider than their shares.
-const FEW_SAMPLES: f64 = 10.0;
+pub(crate) const FEW_SAMPLES: f64 = 10.0;
 /// Parts below this are not worth a sentence.
-const NEGLIGIBLE: f64 = 0.01;
+pub(crate) const NEGLIGIBLE: f64 = 0.01;
 
 /// One thing that is not known.
 #[derive(Clone, Debug, PartialEq)]

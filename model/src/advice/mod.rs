@@ -32,6 +32,7 @@ use tierscope_placement::{Bound, Cost, Forecast, Limits, Optimality, Plan, Probl
 use tierscope_traces::{Meta, Tables};
 
 pub use caveat::Caveat;
+pub(crate) use caveat::{FEW_SAMPLES, NEGLIGIBLE};
 pub use cost::Basis;
 pub use error::AdviceError;
 pub use place::Fixed;
