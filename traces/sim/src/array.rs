@@ -180,6 +180,11 @@ impl Array {
         self.words.get_mut(set * self.ways + way)
     }
 
+    /// Whether a line is there.
+    pub(crate) fn has(&self, wanted: u64) -> bool {
+        self.locate(wanted).is_some()
+    }
+
     /// Takes a line out.
     pub(crate) fn remove(&mut self, wanted: u64) -> Option<u64> {
         let (set, way) = self.locate(wanted)?;

@@ -42,6 +42,11 @@ impl Extent {
         }
     }
 
+    /// Whether everything is counted until a mark says otherwise.
+    pub(crate) fn is_full_from_now_on(&self) -> bool {
+        self.detail == Detail::Full && self.next == u64::MAX
+    }
+
     fn change(&mut self, instructions: u64) {
         (self.by_count, self.next) = if instructions >= self.full_from {
             (Detail::Full, u64::MAX)

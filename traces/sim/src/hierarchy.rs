@@ -23,7 +23,7 @@ use crate::line::{DIRTY, EMPTY, PREFETCHED, SHARED, address_of, line, line_of, o
 use crate::machine::{Machine, Prefetch};
 use crate::objects::{ObjectId, Shadow};
 use crate::prefetch::next_in_page;
-use crate::private::{Private, array, straddles};
+use crate::private::{Private, array, lines, straddles};
 use crate::served::{Level, Served, Traffic, TrafficKind};
 
 /// What accesses cause besides being served.
@@ -124,7 +124,7 @@ impl Hierarchy {
     ) -> Served {
         let Access { address, store, .. } = *access;
         let object = map.find(address);
-        let tlb = self.cores[core].tlb.access(address);
+        let tlb = self.cores[core].tlb.access(address, map);
         let dirty = if store { DIRTY } else { 0 };
         let line = line_of(address);
         let request = Request { core, line, new: word(line, object) | dirty, address, ip };
@@ -145,7 +145,7 @@ impl Hierarchy {
             effects.push(TrafficKind::Half, request.line, object);
         }
         served.level = served.level.max(level);
-        served.tlb = served.tlb.max(self.cores[request.core].tlb.access(request.address));
+        served.tlb = served.tlb.max(self.cores[request.core].tlb.access(request.address, map));
         served.prefetched |= prefetched;
     }
 
@@ -238,11 +238,10 @@ impl Hierarchy {
         if !self.fetches {
             return;
         }
-        let Block { address, bytes, .. } = *block;
-        let end = address.wrapping_add(u64::from(bytes.max(1)) - 1);
-        for line in line_of(address)..=line_of(end) {
+        let address = block.address;
+        for line in lines(block) {
             let l1i = &mut self.cores[core].l1i;
-            if l1i.as_mut().is_some_and(|l1i| l1i.access_near(line).is_some()) {
+            if l1i.as_mut().is_some_and(|l1i| l1i.load_again(line) || l1i.access_near(line, None)) {
                 continue;
             }
             let object = map.find(address_of(line));
@@ -267,7 +266,7 @@ impl Hierarchy {
         let second = served.straddles.then(|| address_of(line_of(address) + 1));
         for address in [Some(address), second].into_iter().flatten() {
             let line = line_of(address);
-            served.tlb = served.tlb.max(self.cores[core].tlb.access(address));
+            served.tlb = served.tlb.max(self.cores[core].tlb.access(address, map));
             if self.cores[core].combine(line) {
                 self.write_through(line, effects);
                 effects.push(TrafficKind::NonTemporal, line, map.find(address));
@@ -379,7 +378,7 @@ impl Hierarchy {
 
     /// Prefetches a line, unless a core has it.
     fn bring(&mut self, core: usize, line: u64, map: &Shadow, effects: &mut Effects) {
-        if self.cores.iter_mut().any(|core| core.has(line)) {
+        if self.cores.iter().any(|core| core.has(line)) {
             return;
         }
         let object = map.find(address_of(line));
@@ -480,16 +479,18 @@ mod tests {
         let machine = Machine { dtlb, ..machine(true, Machine::default().prefetch) };
         let (mut short, mut long) = (Hierarchy::new(&machine), Hierarchy::new(&machine));
         let (mut effects, mut random) = ([Effects::default(), Effects::default()], 1_u64);
+        let mut map = Shadow::default();
+        map.set(0..64, ObjectId(1));
+        short.private(0).meet(&map);
         for _ in 0..20_000 {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             let address = (random >> 40) % 300 * 32 + (random >> 33) % 8;
             let near = Access { address, op: 0, bytes: 8, store: random >> 63 == 1 };
             let expected = access(&mut long, address, 8, near.store, &mut effects[0]);
-            let object = if address < 64 { ObjectId(1) } else { ObjectId::NONE };
-            let served = if short.private(0).access_near(&near, object) {
-                Served { object, ..Served::default() }
-            } else {
-                access(&mut short, address, 8, near.store, &mut effects[1])
+            let at_once = if straddles(&near) { None } else { short.private(0).access_near(address, near.store, &map) };
+            let served = match at_once {
+                Some(object) => Served { object, ..Served::default() },
+                None => access(&mut short, address, 8, near.store, &mut effects[1]),
             };
             assert_eq!(served, expected);
         }

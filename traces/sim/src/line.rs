@@ -11,7 +11,7 @@ use crate::objects::ObjectId;
 const LINE_BITS: u32 = 41;
 
 /// Where the line number begins in a word.
-const LINE_SHIFT: u32 = 64 - LINE_BITS;
+pub(crate) const LINE_SHIFT: u32 = 64 - LINE_BITS;
 
 /// Where the owner begins.
 const OWNER_SHIFT: u32 = 3;

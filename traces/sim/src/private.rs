@@ -1,12 +1,14 @@
 //! What a core has for itself: first- and second-level caches, TLBs, prefetcher, and buffers for stores around the caches.
 
 use crate::array::Array;
-use crate::block::Access;
-use crate::line::{DIRTY, PREFETCHED, SHARED, line_of, word};
+use crate::block::{Access, Block};
+use crate::first_level::FirstLevel;
+use crate::line::{DIRTY, SHARED, line_of, word};
 use crate::machine::{Cache, LINE_BYTES, Machine};
-use crate::objects::ObjectId;
+use crate::objects::{ObjectId, Shadow, Within};
 use crate::prefetch::Stride;
 use crate::tlb::Tlb;
+use std::ops::RangeInclusive;
 
 /// Lines gathered at the same time for stores around the caches. Intel's manual says ten to twelve since Nehalem.
 const COMBINING: usize = 10;
@@ -14,14 +16,21 @@ const COMBINING: usize = 10;
 /// Caches and TLBs of one core.
 #[derive(Debug, Clone)]
 pub(crate) struct Private {
-    pub(crate) l1i: Option<Array>,
-    pub(crate) l1d: Array,
+    pub(crate) l1i: Option<FirstLevel>,
+    pub(crate) l1d: FirstLevel,
     pub(crate) l2: Option<Array>,
     pub(crate) tlb: Tlb,
     pub(crate) stride: Stride,
     /// Lines being gathered, and which is replaced next.
     combining: [Option<u64>; COMBINING],
     oldest: usize,
+}
+
+/// The lines that a block's instructions lie in.
+#[inline(always)]
+pub(crate) fn lines(block: &Block) -> RangeInclusive<u64> {
+    let Block { address, bytes, .. } = *block;
+    line_of(address)..=line_of(address.wrapping_add(u64::from(bytes.max(1)) - 1))
 }
 
 /// The array of a cache.
@@ -32,8 +41,8 @@ pub(crate) fn array(cache: &Cache) -> Array {
 impl Private {
     pub(crate) fn new(machine: &Machine) -> Self {
         Self {
-            l1i: machine.l1i.as_ref().map(array),
-            l1d: array(&machine.l1d),
+            l1i: machine.l1i.as_ref().map(FirstLevel::new),
+            l1d: FirstLevel::new(&machine.l1d),
             l2: machine.l2.as_ref().map(array),
             tlb: Tlb::new(machine),
             stride: Stride::new(machine.prefetch.stride_degree, machine.page.shift()),
@@ -42,28 +51,52 @@ impl Private {
         }
     }
 
-    /// Serves an access if the first levels of cache and TLB do, at once and without side effects: most accesses. Else nothing has
-    /// happened but that its page, and the line if it is there, were used.
+    /// Serves an access within a line if the first levels of cache and TLB do, at once and without side effects: most accesses.
+    /// The object. Else nothing has happened but that its page, and the line if it is there, were used. [`Private::meet`] before.
     #[inline(always)]
-    pub(crate) fn access_near(&mut self, access: &Access, object: ObjectId) -> bool {
-        if straddles(access) || !self.tlb.access_near(access.address) {
-            return false;
-        }
-        let line = line_of(access.address);
-        match self.l1d.access_near(line) {
-            Some(near) if *near & (SHARED | PREFETCHED) == 0 => {
-                if access.store {
-                    *near = word(line, object) | DIRTY;
-                }
-                true
+    pub(crate) fn access_near(&mut self, address: u64, store: bool, map: &Shadow) -> Option<ObjectId> {
+        let within = self.tlb.access_near(address);
+        if let Some(within) = within {
+            let object = map.find_within(within, address);
+            let line = line_of(address);
+            let again = if store { self.l1d.store_again(line, object) } else { self.l1d.load_again(line) };
+            if again {
+                return Some(object);
             }
-            _ => false,
         }
+        self.access_close(within, address, store, map)
+    }
+
+    /// The same for lines and pages that are near, but not the nearest.
+    #[inline(never)]
+    fn access_close(&mut self, within: Option<Within>, address: u64, store: bool, map: &Shadow) -> Option<ObjectId> {
+        let within = match within {
+            Some(within) => within,
+            None => self.tlb.access_first(address, map)?,
+        };
+        let object = map.find_within(within, address);
+        let line = line_of(address);
+        let stored = store.then(|| word(line, object) | DIRTY);
+        self.l1d.access_near(line, stored).then_some(object)
+    }
+
+    /// Fetches a block's instructions if its lines are those used last, or there is no cache for them.
+    #[inline(always)]
+    pub(crate) fn fetch_again(&self, block: &Block) -> bool {
+        let Some(l1i) = &self.l1i else { return true };
+        let (first, last) = lines(block).into_inner();
+        l1i.load_again(first) && (first == last || first + 1 == last && l1i.load_again(last))
+    }
+
+    /// To be called before accesses, and with the same map as they are.
+    #[inline]
+    pub(crate) fn meet(&mut self, map: &Shadow) {
+        self.tlb.meet(map);
     }
 
     /// Whether a data cache has a line.
-    pub(crate) fn has(&mut self, line: u64) -> bool {
-        self.l1d.find(line).is_some() || self.l2.as_mut().is_some_and(|l2| l2.find(line).is_some())
+    pub(crate) fn has(&self, line: u64) -> bool {
+        self.l1d.has(line) || self.l2.as_ref().is_some_and(|l2| l2.has(line))
     }
 
     /// Takes a line out of all caches. Returns its newest word.

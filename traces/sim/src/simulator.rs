@@ -4,6 +4,8 @@
 //! notes, and so is time. Nothing a placement could change is decided before that point, which is why one pass serves all of
 //! them.
 
+mod run;
+
 use crate::block::{Access, Block};
 use crate::config::{Config, ConfigError, Detail};
 use crate::counts::{Counts, Totals};
@@ -14,7 +16,7 @@ use crate::machine::LINE_BYTES;
 use crate::objects::{Now, ObjectId, Shadow, Space};
 use crate::outcome::{Allocation, Module, Outcome, Sample, Site, Thread};
 use crate::placing::Placing;
-use crate::private::Private;
+use crate::private::{Private, straddles};
 use crate::served::{Level, Served, Tlb, TrafficKind};
 use crate::timed::{Names, Timed};
 
@@ -45,8 +47,10 @@ pub struct Simulator {
     placing: Placing,
     extent: Extent,
     has_l2: bool,
-    /// By number of object; the first is what lies in none.
+    /// By number of object; the first is what lies in none. Without loads and stores.
     counts: Vec<Counts>,
+    /// Those: apart from what is counted less often, so that they lie close together.
+    touches: Vec<run::Touches>,
     totals: Totals,
     /// By number of cpu; None where no thread runs.
     running: Vec<Option<Running>>,
@@ -64,6 +68,8 @@ pub struct Simulator {
     served: Vec<Served>,
     /// Those of them that are to be samples.
     sampled: Vec<u32>,
+    /// Accesses that are put side by side for `execute`.
+    accesses: Vec<Access>,
 }
 
 /// A thread on a cpu: which of all threads, and on which core.
@@ -94,6 +100,7 @@ impl Simulator {
             extent: Extent::new(config),
             has_l2: config.machine.l2.is_some(),
             counts: vec![Counts::default()],
+            touches: vec![[0; 2]],
             totals: Totals::default(),
             running: Vec::new(),
             threads: Vec::new(),
@@ -108,6 +115,7 @@ impl Simulator {
             effects: Effects::default(),
             served: Vec::new(),
             sampled: Vec::new(),
+            accesses: Vec::new(),
         })
     }
 
@@ -139,18 +147,19 @@ impl Simulator {
 
     /// Accesses go their way through the caches; how they were served is noted and, if wanted, counted.
     fn touch<const COUNTED: bool>(&mut self, core: usize, block: &Block, accesses: &[Access]) {
-        let Self { hierarchy, space, effects, served, counts, totals, has_l2, sampler, sampled, .. } = self;
+        let Self { hierarchy, space, effects, served, counts, touches, totals, has_l2, sampler, sampled, .. } = self;
         effects.clear();
         sampled.clear();
         served.resize(accesses.len(), Served::default());
         let map = space.map();
+        hierarchy.private(core).meet(map);
         hierarchy.fetch(core, block, map, effects);
         let mut senseless = 0;
         let mut index = 0;
         loop {
             let private = hierarchy.private(core);
             let (rest, room) = (accesses.get(index..).unwrap_or_default(), served.get_mut(index..).unwrap_or_default());
-            index += serve_near::<COUNTED>(private, map, counts, block, rest, room, &mut senseless);
+            index += serve_near::<COUNTED>(private, map, touches, block, rest, room, &mut senseless);
             let (Some(access), Some(served)) = (accesses.get(index), served.get_mut(index)) else { break };
             let op = block.ops.get(usize::from(access.op));
             senseless += u64::from(op.is_none());
@@ -162,9 +171,8 @@ impl Simulator {
                 hierarchy.access((core, ip), access, map, effects)
             };
             if COUNTED {
-                let counts = &mut counts[served.object.index()];
-                count_access(counts, access);
-                count_far(counts, served, access.store, *has_l2);
+                touches[served.object.index()][usize::from(access.store)] += 1;
+                count_far(&mut counts[served.object.index()], served, access.store, *has_l2);
                 totals.straddling += u64::from(served.straddles);
                 if served.level == Level::Memory && !access.store && sampler.as_mut().is_some_and(Sampler::chooses) {
                     sampled.push(index as u32);
@@ -199,9 +207,8 @@ impl Simulator {
         if self.sampled.is_empty() && self.timed.is_none() {
             return;
         }
-        let now = self.now(cpu);
-        let Self { timed, samples, sampled, served, effects, sampler, .. } = self;
-        let weight = sampler.map_or(1, |sampler| u32::try_from(sampler.every).unwrap_or(u32::MAX));
+        let (now, weight) = (self.now(cpu), self.weight());
+        let Self { timed, samples, sampled, served, effects, .. } = self;
         let chosen = sampled.drain(..).filter_map(|index| {
             let (access, served) = (accesses.get(index as usize)?, served.get(index as usize)?);
             Some((index, sample(cpu, now, weight, block, access, served)))
@@ -210,6 +217,11 @@ impl Simulator {
             Some(timed) => timed.execute(cpu, block, accesses, served, &effects.traffic, chosen),
             None => samples.extend(chosen.map(|(_, sample)| sample)),
         }
+    }
+
+    /// Loads that a sample stands for.
+    fn weight(&self) -> u32 {
+        self.sampler.map_or(1, |sampler| u32::try_from(sampler.every).unwrap_or(u32::MAX))
     }
 
     /// Something happens to memory or threads. Returns the object that it gave an address to.
@@ -280,6 +292,7 @@ impl Simulator {
             }
         };
         self.counts.resize(self.space.table.len() + 1, Counts::default());
+        self.touches.resize(self.space.table.len() + 1, [0; 2]);
         let object = object.filter(|object| *object != ObjectId::NONE);
         if let Some(object) = object {
             self.place(object);
@@ -371,6 +384,9 @@ impl Simulator {
     pub fn finish(self) -> Outcome {
         let Self { mut totals, mut counts, space, .. } = self;
         let (lanes, closed) = self.timed.map_or_else(Default::default, |timed| timed.finish(&self.names, &mut counts));
+        for (counts, [loads, stores]) in counts.iter_mut().zip(self.touches) {
+            (counts.loads, counts.stores) = (loads, stores);
+        }
         totals.data = Counts::default();
         counts.iter().for_each(|counts| totals.data.add(counts));
         let mut approximations = space.approximations;
@@ -417,12 +433,12 @@ impl Sampler {
     }
 }
 
-/// Serves accesses as long as the first levels do. Returns how many; this is where most of the time goes.
+/// Serves accesses as long as the first levels do. Returns how many.
 #[inline(always)]
 fn serve_near<const COUNTED: bool>(
     private: &mut Private,
     map: &Shadow,
-    counts: &mut [Counts],
+    touches: &mut [run::Touches],
     block: &Block,
     accesses: &[Access],
     served: &mut [Served],
@@ -432,27 +448,18 @@ fn serve_near<const COUNTED: bool>(
     for (access, served) in accesses.iter().zip(served) {
         let op = usize::from(access.op);
         let around = access.store && block.ops.get(op).is_some_and(|op| op.non_temporal);
-        let object = map.find(access.address);
-        if around || !private.access_near(access, object) {
+        if around || straddles(access) {
             break;
         }
+        let Some(object) = private.access_near(access.address, access.store, map) else { break };
         *served = Served { object, ..Served::default() };
         *senseless += u64::from(op >= block.ops.len());
         if COUNTED {
-            count_access(&mut counts[object.index()], access);
+            touches[object.index()][usize::from(access.store)] += 1;
         }
         done += 1;
     }
     done
-}
-
-#[inline(always)]
-fn count_access(counts: &mut Counts, access: &Access) {
-    if access.store {
-        counts.stores += 1;
-    } else {
-        counts.loads += 1;
-    }
 }
 
 fn count_far(counts: &mut Counts, served: &Served, store: bool, has_l2: bool) {

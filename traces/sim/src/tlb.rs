@@ -1,214 +1,134 @@
-//! The data TLBs of a core.
+//! The data TLBs of a core, and which object lies in the pages it used lately.
 //!
 //! Two levels of translations, both LRU, the second asked when the first has none and filled along with it. A miss in both is a page
 //! walk, which costs a constant ([`Machine::walk_cycles`]): the upper levels of a walk hit the processor's page-walk caches nearly
 //! always (Barr, Cox, Rixner, "Translation caching: skip, don't walk (the page table)", ISCA 2010), and what is left is one
 //! read of a page-table entry, whose way through the data caches is not modelled. Page tables take no room in the caches here.
 //!
-//! Every access is translated, so a hit must cost next to nothing, and first-level TLBs often are fully associative with 48 to 96
-//! entries, too many to search. Those are a list in order of use, found by a hash of the page ([`Recency`]): hits, misses and the
-//! choice of the victim are a few steps whatever the size.
+//! Every access is translated and every access is attributed to an object, so both are one look at a table of pages that the
+//! first level holds ([`Near`]). It holds nothing of its own: an entry leaves it when its page leaves the first level, and all
+//! when the map of objects changes above the granules, which are looked up each time.
 
 use crate::array::{Array, Found};
 use crate::line::word;
 use crate::machine::{Machine, Replacement, Translations};
-use crate::objects::{ObjectId, SPACE};
+use crate::objects::{ObjectId, SMALL_PAGE_SHIFT, SPACE, Shadow, Within};
+use crate::recency::{NO_PAGE, Recency};
 use crate::served::Tlb as From;
 
-/// Of more ways than this, if there is only one set, a list is kept.
-const SEARCHED_WAYS: u32 = 16;
+/// Pages found at once.
+const NEAR: usize = 512;
 
-/// The place of the list's own entry, which is both before the newest and after the oldest: so no place is the end.
-const ENDS: u16 = 0;
-
-/// No page: beyond the last of a 64-bit address.
-const NO_PAGE: u64 = u64::MAX;
-
+/// A page of 4 KiB that the first level holds, be it as part of a larger one.
 #[derive(Debug, Clone, Copy)]
-struct Entry {
+struct Near {
     page: u64,
-    newer: u16,
-    older: u16,
-    /// Next in the same bucket; [`ENDS`] for none.
-    next: u16,
+    /// Entry of the first level.
+    entry: u32,
+    within: Within,
 }
 
-/// Pages in order of use, found by hash.
-#[derive(Debug, Clone)]
-struct Recency {
-    /// The list's own entry, then one for each page.
-    entries: Vec<Entry>,
-    /// Place of the first entry of each bucket.
-    buckets: Box<[u16]>,
-    capacity: usize,
-}
-
-impl Recency {
-    fn new(capacity: usize) -> Self {
-        let own = Entry { page: NO_PAGE, newer: ENDS, older: ENDS, next: ENDS };
-        let mut entries = Vec::with_capacity(capacity + 1);
-        entries.push(own);
-        Self { entries, buckets: vec![ENDS; (capacity * 8).next_power_of_two()].into(), capacity }
-    }
-
-    /// Pages are mostly consecutive: their lowest bits spread them best.
-    fn bucket(&self, page: u64) -> usize {
-        (page ^ page >> 20) as usize & (self.buckets.len() - 1)
-    }
-
-    fn at(&mut self, place: u16) -> &mut Entry {
-        &mut self.entries[usize::from(place)]
-    }
-
-    /// Uses a page if it is the first of its bucket.
-    #[inline(always)]
-    fn access_first(&mut self, page: u64) -> bool {
-        let place = self.buckets[self.bucket(page)];
-        let entry = *self.at(place);
-        if entry.page != page {
-            return false;
-        }
-        if entry.newer != ENDS {
-            self.unlink(entry);
-            self.link(place);
-        }
-        true
-    }
-
-    /// Uses a page, which comes in if it was not there; true if it was.
-    fn access(&mut self, page: u64) -> bool {
-        let bucket = self.bucket(page);
-        let mut place = self.buckets[bucket];
-        while place != ENDS {
-            let entry = *self.at(place);
-            if entry.page == page {
-                self.unlink(entry);
-                self.link(place);
-                return true;
-            }
-            place = entry.next;
-        }
-        let place = if self.entries.len() <= self.capacity {
-            self.entries.push(Entry { page, newer: ENDS, older: ENDS, next: ENDS });
-            (self.entries.len() - 1) as u16
-        } else {
-            let oldest = self.at(ENDS).newer;
-            self.forget(oldest);
-            oldest
-        };
-        let next = std::mem::replace(&mut self.buckets[bucket], place);
-        *self.at(place) = Entry { page, newer: ENDS, older: ENDS, next };
-        self.link(place);
-        false
-    }
-
-    /// Makes an entry that is in no list the newest.
-    #[inline(always)]
-    fn link(&mut self, place: u16) {
-        let older = std::mem::replace(&mut self.at(ENDS).older, place);
-        self.at(older).newer = place;
-        let entry = self.at(place);
-        (entry.newer, entry.older) = (ENDS, older);
-    }
-
-    #[inline(always)]
-    fn unlink(&mut self, entry: Entry) {
-        self.at(entry.newer).older = entry.older;
-        self.at(entry.older).newer = entry.newer;
-    }
-
-    /// Takes an entry out of list and bucket.
-    fn forget(&mut self, place: u16) {
-        let entry = *self.at(place);
-        self.unlink(entry);
-        let bucket = self.bucket(entry.page);
-        if self.buckets[bucket] == place {
-            self.buckets[bucket] = entry.next;
-            return;
-        }
-        let mut before = self.buckets[bucket];
-        while before != ENDS {
-            let next = self.at(before).next;
-            if next == place {
-                self.at(before).next = entry.next;
-                return;
-            }
-            before = next;
-        }
-    }
-}
-
-/// The first level.
-#[derive(Debug, Clone)]
-enum First {
-    Sets(Array),
-    List(Recency),
-}
-
-impl First {
-    fn new(shape: &Translations) -> Self {
-        if shape.ways == shape.entries && shape.ways > SEARCHED_WAYS && shape.entries < u32::from(u16::MAX) {
-            return Self::List(Recency::new(shape.entries as usize));
-        }
-        Self::Sets(sets(shape))
-    }
-
-    /// Uses a page if it is found at once.
-    #[inline(always)]
-    fn access_near(&mut self, page: u64) -> bool {
-        match self {
-            Self::Sets(array) => array.access_near(page).is_some(),
-            Self::List(list) => list.access_first(page),
-        }
-    }
-
-    /// Uses a page, which comes in if it was not there; true if it was.
-    fn access(&mut self, page: u64) -> bool {
-        match self {
-            Self::Sets(array) => matches!(array.access(page, word(page, ObjectId::NONE)), Found::Hit(_)),
-            Self::List(list) => list.access(page),
-        }
-    }
-}
-
-fn sets(shape: &Translations) -> Array {
-    Array::new(u64::from(shape.entries / shape.ways), shape.ways, Replacement::Lru)
-}
+const NOTHING: Near = Near { page: NO_PAGE, entry: 0, within: Within::NOTHING };
 
 /// Both levels.
 #[derive(Debug, Clone)]
 pub(crate) struct Tlb {
+    near: Box<[Near; NEAR]>,
+    /// Of the map of objects that `near` was made from.
+    changes: u64,
+    /// What is added to the shift of small pages.
     shift: u32,
-    first: First,
+    first: Recency,
     second: Option<Array>,
+}
+
+fn sets(shape: &Translations) -> u32 {
+    shape.entries / shape.ways
+}
+
+/// The place of a small page among those found at once.
+fn place(small: u64) -> usize {
+    (small ^ small >> 9) as usize % NEAR
+}
+
+fn small_page(address: u64) -> u64 {
+    (address & (SPACE - 1)) >> SMALL_PAGE_SHIFT
 }
 
 impl Tlb {
     pub(crate) fn new(machine: &Machine) -> Self {
-        Self { shift: machine.page.shift(), first: First::new(&machine.dtlb), second: machine.stlb.as_ref().map(sets) }
+        let Translations { ways, .. } = machine.dtlb;
+        let second = |shape: &Translations| Array::new(u64::from(sets(shape)), shape.ways, Replacement::Lru);
+        Self {
+            near: Box::new([NOTHING; NEAR]),
+            changes: 0,
+            shift: machine.page.shift() - SMALL_PAGE_SHIFT,
+            first: Recency::new(sets(&machine.dtlb) as usize, ways as usize),
+            second: machine.stlb.as_ref().map(second),
+        }
     }
 
-    /// The page of an address. Those beyond user space are taken modulo its size, as lines are.
-    #[inline(always)]
-    fn page(&self, address: u64) -> u64 {
-        (address & (SPACE - 1)) >> self.shift
+    /// To be called before accesses, and with the same map as they are.
+    #[inline]
+    pub(crate) fn meet(&mut self, map: &Shadow) {
+        if self.changes != map.changes() {
+            self.changes = map.changes();
+            self.near.fill(NOTHING);
+        }
     }
 
-    /// Translates an address if its page is found at once in the first level.
+    /// Translates an address if its page was used lately. What lies in the page.
     #[inline(always)]
-    pub(crate) fn access_near(&mut self, address: u64) -> bool {
-        self.first.access_near(self.page(address))
+    pub(crate) fn access_near(&mut self, address: u64) -> Option<Within> {
+        let small = small_page(address);
+        let near = self.near[place(small)];
+        if near.page != small {
+            return None;
+        }
+        self.first.touch(near.entry);
+        Some(near.within)
+    }
+
+    /// Translates an address if the first level has its page. What lies in the page.
+    pub(crate) fn access_first(&mut self, address: u64, map: &Shadow) -> Option<Within> {
+        let small = small_page(address);
+        let entry = self.first.find(small >> self.shift)?;
+        self.first.touch(entry);
+        Some(self.remember(small, entry, map))
+    }
+
+    fn remember(&mut self, small: u64, entry: u32, map: &Shadow) -> Within {
+        let within = map.page(small);
+        self.near[place(small)] = Near { page: small, entry, within };
+        within
     }
 
     /// Translates an address.
-    pub(crate) fn access(&mut self, address: u64) -> From {
-        let page = self.page(address);
-        if self.first.access(page) {
+    pub(crate) fn access(&mut self, address: u64, map: &Shadow) -> From {
+        if self.access_near(address).is_some() || self.access_first(address, map).is_some() {
             return From::L1;
         }
+        let small = small_page(address);
+        let page = small >> self.shift;
+        let (entry, gone) = self.first.bring(page);
+        if gone != NO_PAGE {
+            self.forget(gone);
+        }
+        self.remember(small, entry, map);
         let new = word(page, ObjectId::NONE);
         let found = self.second.as_mut().map(|second| second.access(page, new));
         if matches!(found, Some(Found::Hit(_))) { From::L2 } else { From::Walk }
+    }
+
+    /// A page left the first level.
+    fn forget(&mut self, page: u64) {
+        let parts =
+            if self.shift == 0 { std::slice::from_mut(&mut self.near[place(page)]) } else { &mut self.near[..] };
+        for near in parts {
+            if near.page >> self.shift == page {
+                *near = NOTHING;
+            }
+        }
     }
 }
 
@@ -225,16 +145,19 @@ mod tests {
     }
 
     proptest! {
-        /// Against the obvious model: a vector for each set, in order of use. Some pages share a bucket.
+        /// Against the obvious model: a vector for each set, in order of use. Some pages share a place.
         #[test]
-        fn the_least_recently_used_is_given_up(
+        fn the_first_level_gives_up_the_least_recently_used(
             pages in proptest::collection::vec((0_u64..20, 0_u64..3), 0..400),
             sets_shift in 0_u32..3,
             ways in 1_u32..24,
+            huge: bool,
         ) {
             let sets = 1_u32 << sets_shift;
-            let mut first = First::new(&Translations { entries: sets * ways, ways, latency_cycles: 0 });
+            let size = if huge { PageSize::Huge } else { PageSize::Small };
+            let mut tlb = tlb(sets * ways, ways, 0, size);
             let mut model = vec![Vec::new(); sets as usize];
+            let map = Shadow::default();
             for (low, high) in pages {
                 let page = low + high * 512;
                 let set = &mut model[(page % u64::from(sets)) as usize];
@@ -244,7 +167,30 @@ mod tests {
                 }
                 set.insert(0, page);
                 set.truncate(ways as usize);
-                prop_assert_eq!(first.access_near(page) || first.access(page), there.is_some());
+                // Somewhere in the page: a huge one has many small ones.
+                let address = (page << size.shift()) + high * 0x3010 % (1 << size.shift());
+                let near = tlb.access_near(address).is_some();
+                prop_assert!(!near || there.is_some());
+                prop_assert_eq!(tlb.access(address, &map) == From::L1, there.is_some());
+            }
+        }
+
+        #[test]
+        fn what_lies_in_a_page_is_what_the_map_says_now(
+            steps in proptest::collection::vec((0_u64..1200, 1_u64..600, 1_u32..5, 0_u64..1200), 1..60),
+        ) {
+            let mut tlb = tlb(4, 4, 0, PageSize::Small);
+            let mut map = Shadow::default();
+            for (start, length, object, at) in steps {
+                map.set(start * 16..(start + length) * 16, ObjectId(object));
+                tlb.meet(&map);
+                for address in [at * 16, start * 16, at * 16] {
+                    let near = tlb.access_near(address).or_else(|| tlb.access_first(address, &map));
+                    if let Some(within) = near {
+                        prop_assert_eq!(map.find_within(within, address), map.find(address));
+                    }
+                    tlb.access(address, &map);
+                }
             }
         }
     }
@@ -252,7 +198,8 @@ mod tests {
     #[test]
     fn what_the_first_level_lost_is_in_the_second_and_beyond_both_is_a_walk() {
         let mut tlb = tlb(16, 16, 64, PageSize::Small);
-        let mut from = |page: u64| tlb.access(page << 12);
+        let map = Shadow::default();
+        let mut from = |page: u64| tlb.access(page << 12, &map);
         assert!((0..64).all(|page| from(page) == From::Walk));
         assert!((48..64).all(|page| from(page) == From::L1));
         assert!((0..48).all(|page| from(page) == From::L2));
@@ -262,15 +209,17 @@ mod tests {
     #[test]
     fn the_page_used_last_is_the_most_recent() {
         let mut tlb = tlb(2, 2, 0, PageSize::Small);
+        let map = Shadow::default();
         let pages = [1, 1, 2, 2, 1, 3, 1, 2, 9];
-        let walks: Vec<_> = pages.into_iter().filter(|page| tlb.access(page << 12) == From::Walk).collect();
+        let walks: Vec<_> = pages.into_iter().filter(|page| tlb.access(page << 12, &map) == From::Walk).collect();
         assert_eq!(walks, [1, 2, 3, 2, 9]);
     }
 
     #[test]
     fn huge_pages_reach_farther() {
         let mut tlb = tlb(4, 4, 0, PageSize::Huge);
-        let walks = (0..1024).filter(|page| tlb.access(page << 12) == From::Walk).count();
+        let map = Shadow::default();
+        let walks = (0..1024).filter(|page| tlb.access(page << 12, &map) == From::Walk).count();
         assert_eq!(walks, 2);
     }
 }

@@ -94,7 +94,9 @@ fn decode_one(instruction: &Instruction, factory: &mut InstructionInfoFactory, o
         certain |= (reads || writes) && sure && traits.class != Class::Repeat && !instruction.is_vsib();
     }
     registers(instruction, info, traits, &mut op);
-    let tags = [MemoryTag::new(index, false, pieces[0]), MemoryTag::new(index, true, pieces[1])];
+    let [load, store] = pieces;
+    let store = if op.non_temporal { store.around() } else { store };
+    let tags = [MemoryTag::new(index, false, load), MemoryTag::new(index, true, store)];
     One { op, tags, certain }
 }
 

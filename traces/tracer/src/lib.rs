@@ -57,6 +57,7 @@ mod qemu;
 pub mod rows;
 mod simulation;
 mod sites;
+mod steps;
 mod system_calls;
 mod translate;
 

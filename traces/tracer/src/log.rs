@@ -38,40 +38,35 @@ pub(crate) struct Batch {
     words: Vec<u64>,
 }
 
-/// What a word is.
-pub(crate) enum Entry {
-    Access { address: u64, tag: MemoryTag },
-    Block(&'static Decoded),
-    Happened(Box<Happening>),
-}
-
 impl Batch {
-    /// The entries, in order. To be called once: what happened is given away.
-    ///
-    /// # Safety
-    ///
-    /// The batch was made by [`Log::take`], and this was not called before.
-    #[inline(always)]
-    pub(crate) unsafe fn entries(&mut self) -> impl Iterator<Item = Entry> {
-        self.words.iter().map(|word| match word >> 62 {
-            0b10 => {
-                let block = (word & ADDRESS) as *const Decoded;
-                // SAFETY: blocks are never freed.
-                Entry::Block(unsafe { &*block })
-            }
-            0b11 => {
-                let happening = (word & ADDRESS) as *mut Happening;
-                // SAFETY: from `Box::into_raw`, once.
-                Entry::Happened(unsafe { Box::from_raw(happening) })
-            }
-            _ => Entry::Access { address: word & ADDRESS, tag: MemoryTag::from_word(*word) },
-        })
+    /// The words, in order.
+    pub(crate) fn words(&self) -> &[u64] {
+        &self.words
     }
 
     /// The memory, to be used again.
     pub(crate) fn into_words(self) -> Vec<u64> {
         self.words
     }
+}
+
+/// What a word is that is no access.
+pub(crate) enum Entry {
+    Block(*const Decoded),
+    Happened(*mut Happening),
+}
+
+/// Whether a word is an access.
+#[inline(always)]
+pub(crate) fn is_access(word: u64) -> bool {
+    word < BLOCK
+}
+
+/// What a word is that is no access.
+#[inline(always)]
+pub(crate) fn entry(word: u64) -> Entry {
+    let address = word & ADDRESS;
+    if word < HAPPENED { Entry::Block(address as *const Decoded) } else { Entry::Happened(address as *mut Happening) }
 }
 
 /// What a thread has not handed over yet.

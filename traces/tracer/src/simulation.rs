@@ -4,18 +4,19 @@
 
 use crate::callbacks;
 use crate::config::TracerConfig;
-use crate::decode::{Decoded, MemoryTag};
+use crate::decode::Decoded;
 use crate::guest::Guest;
 use crate::link::{self, Delivery};
-use crate::log::{self, Batch, Entry};
+use crate::log::{self, Batch};
 use crate::outcome::{Ended, Losses, STOPPED_STATUS, TracerOutcome};
 use crate::output::Output;
 use crate::policy::Policy;
 use crate::progress::Progress;
+use crate::steps::{self, Words};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::{Duration, Instant};
-use tierscope_sim::{Access, Block, Event, Next, Registers, Simulator};
+use tierscope_sim::{Event, Next, Packed, Registers, Simulator};
 
 /// Between two looks at the progress by whoever waits.
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
@@ -38,25 +39,9 @@ struct Simulation {
     shim: (u64, u64),
     began: Instant,
     last_progress: Instant,
-    /// Of the block being read.
-    accesses: Vec<Access>,
     told: Vec<Event>,
     samples: Vec<tierscope_sim::Sample>,
     allocations: Vec<tierscope_sim::Allocation>,
-}
-
-/// Appends an access, or does not: if it is a further piece of the last.
-#[inline(always)]
-fn append(accesses: &mut Vec<Access>, address: u64, tag: MemoryTag) {
-    if tag.is_in_pieces()
-        && let Some(last) = accesses.last()
-        && (last.op, last.store) == (tag.op(), tag.is_store())
-        && address.wrapping_sub(last.address) < u64::from(last.bytes)
-        && address != last.address
-    {
-        return;
-    }
-    accesses.push(Access { address, op: tag.op(), bytes: tag.bytes(), store: tag.is_store() });
 }
 
 /// Starts the thread. Signals stay with the program's own threads.
@@ -78,7 +63,6 @@ pub(crate) fn start(config: TracerConfig) -> Result<(), String> {
         shim: (0, 0),
         began: Instant::now(),
         last_progress: Instant::now(),
-        accesses: Vec::new(),
         told: Vec::new(),
         samples: Vec::new(),
         allocations: Vec::new(),
@@ -125,90 +109,60 @@ impl Simulation {
         }
     }
 
-    fn batch(&mut self, mut batch: Batch) -> Next {
+    fn batch(&mut self, batch: Batch) -> Next {
         let cpu = batch.cpu;
         if self.threads.len() <= usize::from(cpu) {
             self.threads.resize_with(usize::from(cpu) + 1, Thread::default);
         }
-        let mut current: Option<&'static Decoded> = None;
-        let mut accesses = std::mem::take(&mut self.accesses);
-        let mut stops = false;
+        let mut next = Next::GoOn;
         // SAFETY: a batch from a log, read once.
-        for entry in unsafe { batch.entries() } {
+        let mut words = unsafe { Words::new(&batch) };
+        while let Some(entry) = words.next_but_accesses() {
             match entry {
-                Entry::Access { address, tag } => append(&mut accesses, address, tag),
-                Entry::Block(block) => {
-                    if let Some(before) = current.replace(block) {
-                        stops |= self.close(cpu, before, &accesses);
+                steps::Next::Happened(happening) => self.happened(cpu, *happening),
+                steps::Next::Block(decoded) => {
+                    if self.run(cpu, decoded, &mut words) == Next::Stop {
+                        next = Next::Stop;
                     }
-                    accesses.clear();
-                }
-                Entry::Happened(happening) => {
-                    if let Some(before) = current.take() {
-                        stops |= self.close(cpu, before, &accesses);
-                    }
-                    accesses.clear();
-                    self.happened(cpu, *happening);
                 }
             }
         }
-        if let Some(last) = current {
-            stops |= self.close(cpu, last, &accesses);
-        }
-        accesses.clear();
-        self.accesses = accesses;
+        self.losses.blocks_left_early += words.left_early;
         link::give_back(batch);
         self.keep_rows();
         if self.last_progress.elapsed() >= PROGRESS_EVERY {
             self.last_progress = Instant::now();
             self.output.progress(&self.progress());
         }
-        if stops { Next::Stop } else { Next::GoOn }
+        next
     }
 
-    /// A block was executed and accessed these. Whether enough was counted.
-    #[inline(always)]
-    fn close(&mut self, cpu: u16, decoded: &Decoded, accesses: &[Access]) -> bool {
-        if !self.threads.get(usize::from(cpu)).is_some_and(|thread| thread.has_stack) {
-            self.find_stack(cpu, decoded, accesses);
+    /// Simulates the block that is next and what follows it, as far as nothing else is to be done.
+    fn run(&mut self, cpu: u16, decoded: &Decoded, words: &mut Words<'_>) -> Next {
+        let has_stack = |threads: &[Thread]| threads.get(usize::from(cpu)).is_some_and(|thread| thread.has_stack);
+        if !has_stack(&self.threads) {
+            self.find_stack(cpu, decoded, words.accesses_ahead());
         }
         let (start, bytes) = self.shim;
         if decoded.block.address.wrapping_sub(start) < bytes {
-            return false;
+            words.skip();
+            return Next::GoOn;
         }
-        let shown = accesses.last().map_or(0, |last| last.op + 1);
-        let next = if shown < decoded.last_certain {
-            self.execute_part(cpu, decoded, accesses)
-        } else {
-            self.simulator.execute(cpu, &decoded.block, accesses)
-        };
-        next == Next::Stop
-    }
-
-    /// Leaves out what was not executed of a block that was left early.
-    #[cold]
-    fn execute_part(&mut self, cpu: u16, decoded: &Decoded, accesses: &[Access]) -> Next {
-        let block = &decoded.block;
-        self.losses.blocks_left_early += 1;
-        // The first instruction after the last access that would have had to show one is where it was left.
-        let done = accesses.last().map_or(0, |last| usize::from(last.op) + 1);
-        let after = block.ops.get(done..).unwrap_or_default();
-        let until = after.iter().position(|op| op.loads + op.stores > 0).map_or(block.ops.len(), |at| done + at);
-        let ops = block.ops.get(..until).unwrap_or(&block.ops);
-        let part = Block { address: block.address, bytes: block.bytes, ops: ops.into() };
-        self.simulator.execute(cpu, &part, accesses)
+        words.left_out = self.shim;
+        words.one_by_one = !has_stack(&self.threads);
+        self.simulator.run(cpu, words)
     }
 
     #[cold]
-    fn find_stack(&mut self, cpu: u16, decoded: &Decoded, accesses: &[Access]) {
-        let by_stack_pointer = |access: &&Access| {
-            let op = decoded.block.ops.get(usize::from(access.op));
+    fn find_stack(&mut self, cpu: u16, decoded: &Decoded, mut accesses: impl Iterator<Item = Packed>) {
+        let by_stack_pointer = |access: &Packed| {
+            let op = decoded.block.ops.get(usize::from(access.op()));
             op.is_some_and(|op| op.address_sources.contains(Registers::general(4)))
         };
-        let Some(access) = accesses.iter().find(by_stack_pointer) else { return };
+        let Some(access) = accesses.find(by_stack_pointer) else { return };
         let Some(thread) = self.threads.get_mut(usize::from(cpu)) else { return };
         thread.has_stack = true;
-        if let Some((low, high)) = self.guest.stack(access.address) {
+        if let Some((low, high)) = self.guest.stack(access.address()) {
             let tid = thread.tid;
             self.simulator.event(cpu, Event::Stack { tid, low, high });
         }

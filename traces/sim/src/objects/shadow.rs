@@ -18,6 +18,9 @@ pub(crate) const SPACE: u64 = 1 << 47;
 
 const GIB_SHIFT: u32 = 30;
 const PAGE_SHIFT: u32 = 12;
+
+/// Binary logarithm of the bytes of a page as [`Shadow::page`] means it.
+pub(crate) const SMALL_PAGE_SHIFT: u32 = PAGE_SHIFT;
 const GRANULE_SHIFT: u32 = 4;
 const PAGES: usize = 1 << (GIB_SHIFT - PAGE_SHIFT);
 const GRANULES: usize = 1 << (PAGE_SHIFT - GRANULE_SHIFT);
@@ -25,9 +28,20 @@ const GRANULES: usize = 1 << (PAGE_SHIFT - GRANULE_SHIFT);
 /// Set in an entry that is the number of a table.
 const TABLE: u32 = 1 << 31;
 
+/// What lies in a page: one object, or what [`Shadow::find_within`] says. It is so until [`Shadow::changes`] changes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Within(u32);
+
+impl Within {
+    /// No object.
+    pub(crate) const NOTHING: Self = Self(0);
+}
+
 /// The map. Holds [`ObjectId::NONE`] everywhere at first.
 #[derive(Debug, Clone)]
 pub(crate) struct Shadow {
+    /// How often a page has become another object's, or one that several share, or ceased to be.
+    changes: u64,
     gibs: Box<[u32]>,
     pages: Tables<PAGES>,
     granules: Tables<GRANULES>,
@@ -71,6 +85,7 @@ impl<const N: usize> Tables<N> {
 impl Default for Shadow {
     fn default() -> Self {
         Self {
+            changes: 0,
             gibs: vec![0; (SPACE >> GIB_SHIFT) as usize].into(),
             pages: Tables::default(),
             granules: Tables::default(),
@@ -94,6 +109,28 @@ impl Shadow {
         ObjectId(self.granules.get(entry & !TABLE, (address >> GRANULE_SHIFT) as usize % GRANULES))
     }
 
+    /// What lies in a page, by its number.
+    pub(crate) fn page(&self, page: u64) -> Within {
+        let gib = page >> (GIB_SHIFT - PAGE_SHIFT);
+        let entry = self.gibs.get(gib as usize).copied().unwrap_or_default();
+        if entry & TABLE == 0 { Within(entry) } else { Within(self.pages.get(entry & !TABLE, page as usize % PAGES)) }
+    }
+
+    /// The object at an address, by what lies in its page.
+    #[inline(always)]
+    pub(crate) fn find_within(&self, within: Within, address: u64) -> ObjectId {
+        let Within(entry) = within;
+        if entry & TABLE == 0 {
+            return ObjectId(entry);
+        }
+        ObjectId(self.granules.get(entry & !TABLE, (address >> GRANULE_SHIFT) as usize % GRANULES))
+    }
+
+    /// A number that changes whenever what [`Shadow::page`] says of some page does.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes
+    }
+
     /// Enters an object at every granule that the range touches; what lies beyond user space is left out.
     pub(crate) fn set(&mut self, range: Range<u64>, object: ObjectId) {
         let Range { mut start, end } = granules(range);
@@ -104,6 +141,7 @@ impl Shadow {
                 if self.gibs[gib] & TABLE != 0 {
                     self.drop_pages(self.gibs[gib] & !TABLE);
                 }
+                self.changes += u64::from(self.gibs[gib] != object.0);
                 self.gibs[gib] = object.0;
             } else if self.gibs[gib] != object.0 {
                 if self.gibs[gib] & TABLE == 0 {
@@ -125,9 +163,11 @@ impl Shadow {
                 if entry & TABLE != 0 {
                     self.granules.free.push(entry & !TABLE);
                 }
+                self.changes += u64::from(entry != object.0);
                 self.pages.slice(table, page..page + 1)[0] = object.0;
             } else if entry != object.0 {
                 let granules = if entry & TABLE == 0 { self.granules.make(entry) } else { entry & !TABLE };
+                self.changes += u64::from(entry & TABLE == 0);
                 self.pages.slice(table, page..page + 1)[0] = granules | TABLE;
                 let first = (start >> GRANULE_SHIFT) as usize % GRANULES;
                 let count = ((next - start) >> GRANULE_SHIFT) as usize;

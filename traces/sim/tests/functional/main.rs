@@ -3,5 +3,6 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "tests")]
 
 mod against_model;
+mod steps;
 mod support;
 mod truths;

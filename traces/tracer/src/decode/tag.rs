@@ -9,7 +9,9 @@
 //! The emulator moves an operand of more than eight bytes in pieces, in ascending order, and calls back for each. One operand is one
 //! access, so pieces that follow the first within the operand's length are not counted again.
 
-/// How the bytes of an operand arrive.
+use tierscope_sim::Packed;
+
+/// How the bytes of an operand arrive. The numbers are those of [`Packed::BYTES`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Pieces {
@@ -33,9 +35,19 @@ pub enum Pieces {
     B6 = 8,
     /// Each callback is an access of its own: an element of a gather, a part of a state that is saved.
     Separate = 9,
+    /// Four bytes around the caches, as all that follow.
+    Around4 = 10,
+    /// Eight bytes.
+    Around8 = 11,
+    /// 16 bytes, perhaps in pieces.
+    Around16 = 12,
+    /// 32 bytes, perhaps in pieces.
+    Around32 = 13,
+    /// 64 bytes, perhaps in pieces.
+    Around64 = 14,
+    /// Each callback is an access of its own.
+    AroundSeparate = 15,
 }
-
-const BYTES: [u8; 16] = [1, 2, 4, 8, 16, 32, 64, 10, 6, 8, 8, 8, 8, 8, 8, 8];
 
 impl Pieces {
     /// For an operand of so many bytes.
@@ -53,15 +65,31 @@ impl Pieces {
             _ => Pieces::Separate,
         }
     }
+
+    /// The same for a store around the caches.
+    #[must_use]
+    pub fn around(self) -> Pieces {
+        match self {
+            Pieces::B4 => Pieces::Around4,
+            Pieces::B8 => Pieces::Around8,
+            Pieces::B16 => Pieces::Around16,
+            Pieces::B32 => Pieces::Around32,
+            Pieces::B64 => Pieces::Around64,
+            _ => Pieces::AroundSeparate,
+        }
+    }
 }
 
-/// What a callback adds to an address.
+/// For each of [`Pieces`] a bit: whether more may follow the first.
+const PIECES: u16 = 0b0111_0001_1111_0000;
+
+/// What a callback adds to an address: the upper half of a [`Packed`] access.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemoryTag(u16);
 
 impl MemoryTag {
     /// Bits of an address that are kept; those above are sign.
-    pub const ADDRESS_BITS: u32 = 48;
+    pub const ADDRESS_BITS: u32 = Packed::ADDRESS_BITS;
 
     /// The tag of instruction `op`'s loads or stores.
     pub fn new(op: u16, store: bool, pieces: Pieces) -> MemoryTag {
@@ -90,12 +118,12 @@ impl MemoryTag {
 
     /// Bytes of the operand.
     pub fn bytes(self) -> u8 {
-        BYTES[usize::from(self.0 >> 10 & 15)]
+        Packed::BYTES[usize::from(self.0 >> 10 & 15)]
     }
 
     /// Whether more pieces of one operand may follow the first.
     pub fn is_in_pieces(self) -> bool {
-        (4..=8).contains(&(self.0 >> 10 & 15))
+        PIECES >> (self.0 >> 10 & 15) & 1 != 0
     }
 }
 
@@ -111,6 +139,10 @@ mod tests {
             (Pieces::B10, 10, true),
             (Pieces::B32, 32, true),
             (Pieces::Separate, 8, false),
+            (Pieces::B6, 6, true),
+            (Pieces::Around4, 4, false),
+            (Pieces::Around64, 64, true),
+            (Pieces::AroundSeparate, 8, false),
         ] {
             let tag = MemoryTag::new(511, true, pieces);
             let word = tag.to_word() | 0x7fff_ffff_ffff;
@@ -118,6 +150,13 @@ mod tests {
             assert_eq!(word >> 62, 0, "control words have a bit there");
             assert_eq!((tag.op(), tag.is_store()), (511, true));
             assert_eq!((tag.bytes(), tag.is_in_pieces()), (bytes, in_pieces));
+            let packed = Packed::from_word(word).access();
+            assert_eq!((packed.op, packed.store, packed.bytes), (511, true, bytes));
+        }
+        for bytes in [4, 8, 16, 32, 64, 512] {
+            let (through, around) = (Pieces::of(bytes), Pieces::of(bytes).around());
+            assert!(around as usize >= Packed::AROUND && (through as usize) < Packed::AROUND);
+            assert_eq!(Packed::BYTES[around as usize], Packed::BYTES[through as usize]);
         }
         assert_eq!(Pieces::of(6) as u8, 8);
         assert_eq!(Pieces::of(512), Pieces::Separate);

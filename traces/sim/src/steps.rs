@@ -1,0 +1,135 @@
+//! What a thread does, step by step, as whoever traces it has it at hand: for [`Simulator::run`](crate::Simulator::run).
+//!
+//! [`Simulator::execute`](crate::Simulator::execute) wants the accesses of an execution side by side. Where only counts are wanted,
+//! nobody needs them so, and to put them there costs as much as to simulate them. So steps are drawn one by one instead, and
+//! accesses stay packed in a word, most of which is never looked at.
+
+use crate::block::{Access, Block};
+use crate::machine::LINE_BYTES;
+
+/// What a thread does next.
+#[derive(Debug, Clone, Copy)]
+pub enum Step<'a> {
+    /// It enters a block.
+    Block(&'a Block),
+    /// The block it is in accesses memory.
+    Access(Packed),
+    /// It has left the block it is in before its end. Of each execution at most once, after its accesses.
+    Left(Left),
+    /// It does nothing more for now: the block it is in is over.
+    End,
+}
+
+/// How much of a block was executed that was left before its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Left {
+    /// Instructions, from the first on.
+    pub executed: u16,
+    /// Accesses by instructions beyond those. They are counted as what makes no sense.
+    pub beyond: u32,
+}
+
+/// Where steps come from. The first is [`Step::Block`] or [`Step::End`].
+pub trait Steps<'a> {
+    /// The next step. After [`Step::End`] it is not asked again.
+    fn next(&mut self) -> Step<'a>;
+}
+
+/// An access in a word.
+///
+/// ```text
+/// 0..48   address; bits beyond user space are its sign
+/// 48..57  index of the instruction in its block
+/// 57      store
+/// 58..62  how many bytes: index into [`Packed::BYTES`]
+/// 62..64  0
+/// ```
+///
+/// A store by an instruction that is [`non_temporal`](crate::Op::non_temporal) must have one of the sizes from
+/// [`Packed::AROUND`] on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Packed(u64);
+
+/// For each size: the last place in a line where such an access ends in the same line; -1 where it takes a closer look.
+const LAST_INSIDE: [i8; 16] = {
+    let mut last = [-1_i8; 16];
+    let mut size = 0;
+    while size < Packed::AROUND {
+        last[size] = (LINE_BYTES as u8 - Packed::BYTES[size]) as i8;
+        size += 1;
+    }
+    last
+};
+
+impl Packed {
+    /// Sizes, in bytes.
+    pub const BYTES: [u8; 16] = [1, 2, 4, 8, 16, 32, 64, 10, 6, 8, 4, 8, 16, 32, 64, 8];
+
+    /// The first size of stores that may go around the caches.
+    pub const AROUND: usize = 10;
+
+    /// Bits of an address.
+    pub const ADDRESS_BITS: u32 = 48;
+
+    /// From its word.
+    #[inline(always)]
+    pub const fn from_word(word: u64) -> Self {
+        Self(word & (u64::MAX >> 2))
+    }
+
+    /// First byte.
+    #[inline(always)]
+    pub const fn address(self) -> u64 {
+        self.0 & ((1 << Self::ADDRESS_BITS) - 1)
+    }
+
+    /// Whether it writes.
+    #[inline(always)]
+    pub const fn is_store(self) -> bool {
+        self.0 & 1 << 57 != 0
+    }
+
+    /// Index of the instruction.
+    #[inline(always)]
+    pub const fn op(self) -> u16 {
+        (self.0 >> Self::ADDRESS_BITS) as u16 & 511
+    }
+
+    fn size(self) -> usize {
+        (self.0 >> 58) as usize
+    }
+
+    /// Whether it lies in one line and goes through the caches.
+    #[inline(always)]
+    pub(crate) fn is_plain(self) -> bool {
+        let last = LAST_INSIDE.get(self.size()).copied().unwrap_or(-1);
+        (self.0 % LINE_BYTES) as i64 <= i64::from(last)
+    }
+
+    /// With its parts apart.
+    pub fn access(self) -> Access {
+        let bytes = Self::BYTES.get(self.size()).copied().unwrap_or(8);
+        Access { address: self.address(), op: self.op(), bytes, store: self.is_store() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::private::straddles;
+
+    #[test]
+    fn what_is_packed_comes_out_and_plain_is_what_stays_in_a_line() {
+        for size in 0..16_u64 {
+            for offset in 0..64 {
+                let packed =
+                    Packed::from_word(3 << 62 | size << 58 | 1 << 57 | 300 << 48 | (0x7fff_1234_5000 + offset));
+                let access = packed.access();
+                let bytes = Packed::BYTES[size as usize];
+                assert_eq!(access, Access { address: 0x7fff_1234_5000 + offset, op: 300, bytes, store: true });
+                let plain = !straddles(&access) && size < Packed::AROUND as u64;
+                assert_eq!(packed.is_plain(), plain, "{bytes} at {offset}");
+            }
+        }
+    }
+}
