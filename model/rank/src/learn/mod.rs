@@ -1,0 +1,372 @@
+//! Learners behind one trait: a matrix, targets and weights in; a correction of the formula out.
+//!
+//! | learner | what it is |
+//! |---|---|
+//! | `formula` | no correction |
+//! | `boosted-trees` | smartcore's `XGRegressor` on rows drawn by weight |
+//! | `forest` | smartcore's `RandomForestRegressor`, weighted |
+//! | `extra-trees` | smartcore's `ExtraTreesRegressor`, weighted |
+//! | `pairwise` | linfa's logistic regression on differences of pairs of one case |
+//! | `blend` | the mean of forest, extra trees and boosted trees |
+//!
+//! Each is trained [`MEMBERS`] times on programs drawn with replacement, so that what members disagree about is known. Nothing is left to
+//! chance: seeds are fixed, and a learner never gets what it could panic on (an empty matrix, a constant column, a value that
+//! is no number).
+
+mod boosted;
+mod forests;
+pub(crate) mod inputs;
+mod pairwise;
+pub(crate) mod trees;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::data::{BOUNDS, Data};
+use crate::feature::{Features, Group};
+use crate::random::Random;
+use inputs::{Inputs, Target};
+use trees::Forest;
+
+/// How often each learner is trained, on programs drawn with replacement.
+pub(crate) const MEMBERS: usize = 6;
+
+/// Draws of a normal distribution, in an order without a pattern: its 23 quantiles in equal steps, each by a stride of nine.
+const NORMAL: [f64; 23] = [
+    -2.02, -0.22, 1.15, -0.94, 0.22, 2.02, -0.45, 0.68, -1.35, 0.0, 1.35, -0.68, 0.45, -1.68, -0.11, 1.68, -1.15, 0.11,
+    0.94, -0.33, 0.56, -0.56, 0.33,
+];
+
+/// Why nothing was learnt.
+#[derive(Debug, Error)]
+pub enum LearnError {
+    /// The library refused.
+    #[error("{learner} cannot learn from these rows: {reason}")]
+    Refused {
+        /// Which learner.
+        learner: &'static str,
+        /// What it said.
+        reason: String,
+    },
+    /// What the library learnt has another form than expected.
+    #[error("what {learner} learnt has a form that is not known: the version of its library changed")]
+    Form {
+        /// Which learner.
+        learner: &'static str,
+    },
+}
+
+/// Rows for a learner.
+pub(crate) struct Training<'a> {
+    pub(crate) columns: usize,
+    /// Row after row.
+    pub(crate) matrix: &'a [f64],
+    pub(crate) targets: &'a [f64],
+    pub(crate) weights: &'a [f64],
+    /// By row: the number of its case.
+    pub(crate) case: &'a [usize],
+    /// By row: what it costs, for pairs.
+    pub(crate) labels: &'a [f64],
+    /// By row: the logarithm of the formula, for pairs.
+    pub(crate) formula: &'a [f64],
+    /// By column: whether the correction may not fall with it.
+    pub(crate) rising: &'a [bool],
+}
+
+/// Something that learns a correction.
+trait Learner: Sync {
+    /// Learns from rows of which none is empty and no column constant.
+    fn fit(&self, training: &Training, seed: u64) -> Result<Member, LearnError>;
+}
+
+/// One trained correction.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Member {
+    /// Trees.
+    Trees(Forest),
+    /// A weighted sum of columns.
+    Linear {
+        /// By column.
+        weights: Vec<f64>,
+        /// What weighs nothing: the means of the columns.
+        centres: Vec<f64>,
+        /// Added.
+        offset: f64,
+    },
+    /// The mean of several.
+    Mean(Vec<Member>),
+}
+
+impl Member {
+    pub(crate) fn value(&self, row: &[f64]) -> f64 {
+        match self {
+            Self::Trees(forest) => forest.value(row),
+            Self::Linear { weights, centres, offset } => {
+                let terms = weights.iter().zip(centres).zip(row);
+                offset + terms.map(|((weight, centre), value)| weight * (value - centre)).sum::<f64>()
+            }
+            Self::Mean(members) => {
+                members.iter().map(|member| member.value(row)).sum::<f64>() / members.len().max(1) as f64
+            }
+        }
+    }
+
+    pub(crate) fn explain(&self, row: &[f64], part: f64, moved: &mut [f64]) {
+        match self {
+            Self::Trees(forest) => forest.explain(row, part, moved),
+            Self::Linear { weights, centres, .. } => {
+                for (((slot, weight), centre), value) in moved.iter_mut().zip(weights).zip(centres).zip(row) {
+                    *slot += part * weight * (value - centre);
+                }
+            }
+            Self::Mean(members) => {
+                let part = part / members.len().max(1) as f64;
+                members.iter().for_each(|member| member.explain(row, part, moved));
+            }
+        }
+    }
+
+    pub(crate) fn is_sound(&self, columns: usize) -> bool {
+        match self {
+            Self::Trees(forest) => forest.is_sound(columns),
+            Self::Linear { weights, centres, offset } => {
+                weights.len() == columns
+                    && centres.len() == columns
+                    && weights.iter().chain(centres).chain([offset]).all(|number| number.is_finite())
+            }
+            Self::Mean(members) => {
+                let plain = |member: &Self| !matches!(member, Self::Mean(_)) && member.is_sound(columns);
+                !members.is_empty() && members.iter().all(plain)
+            }
+        }
+    }
+}
+
+/// Which learner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// No correction.
+    Formula,
+    /// Gradient-boosted trees.
+    BoostedTrees,
+    /// A random forest.
+    Forest,
+    /// Extremely randomised trees.
+    ExtraTrees,
+    /// Pairwise logistic regression.
+    Pairwise,
+    /// The mean of the three kinds of trees.
+    Blend,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Formula, Self::BoostedTrees, Self::Forest, Self::ExtraTrees, Self::Pairwise, Self::Blend];
+
+    /// The word in comparisons.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Formula => "formula",
+            Self::BoostedTrees => "boosted-trees",
+            Self::Forest => "forest",
+            Self::ExtraTrees => "extra-trees",
+            Self::Pairwise => "pairwise",
+            Self::Blend => "blend",
+        }
+    }
+
+    fn learners(self) -> Vec<&'static dyn Learner> {
+        match self {
+            Self::Formula => Vec::new(),
+            Self::BoostedTrees => vec![&boosted::BOOSTED],
+            Self::Forest => vec![&forests::FOREST],
+            Self::ExtraTrees => vec![&forests::EXTRA],
+            Self::Pairwise => vec![&pairwise::PAIRWISE],
+            Self::Blend => vec![&boosted::BOOSTED, &forests::FOREST, &forests::EXTRA],
+        }
+    }
+}
+
+/// A trained ensemble.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Ensemble {
+    pub(crate) kind: Kind,
+    pub(crate) target: Target,
+    pub(crate) inputs: Inputs,
+    pub(crate) members: Vec<Member>,
+}
+
+/// What an ensemble says of a row.
+pub(crate) struct Said {
+    /// The mean of the members.
+    pub(crate) mean: f64,
+    /// Their standard deviation, each with the features moved by a draw of their errors.
+    pub(crate) spread: f64,
+}
+
+impl Ensemble {
+    /// Trains on some rows of `data`, with features of some groups.
+    pub(crate) fn train(
+        data: &Data,
+        rows: &[usize],
+        kind: Kind,
+        target: Target,
+        groups: &[Group],
+    ) -> Result<Self, LearnError> {
+        let inputs = Inputs::new(data, rows, target, groups);
+        let mut ensemble = Self { kind, target, inputs, members: Vec::new() };
+        let learners = kind.learners();
+        if rows.is_empty() || ensemble.inputs.len() == 0 || learners.is_empty() {
+            return Ok(ensemble);
+        }
+        for number in 0..MEMBERS {
+            let drawn = draw(data, rows, number as u64);
+            let rows = Rows::new(data, &drawn, &ensemble);
+            let seed = 1 + number as u64;
+            let fits = learners.iter().map(|learner| learner.fit(&rows.training(), seed));
+            let mut trained: Vec<Member> = fits.collect::<Result<_, _>>()?;
+            ensemble.members.extend(if trained.len() > 1 { Some(Member::Mean(trained)) } else { trained.pop() });
+        }
+        Ok(ensemble)
+    }
+
+    /// The mean of ensembles that were trained on the same rows.
+    pub(crate) fn blend(ensembles: &[&Self]) -> Option<Self> {
+        let first = ensembles.first()?;
+        let member = |number| Member::Mean(ensembles.iter().filter_map(|e| e.members.get(number).cloned()).collect());
+        let members = (0..first.members.len()).map(member).collect();
+        Some(Self { kind: Kind::Blend, members, ..(*first).clone() })
+    }
+
+    /// Whether reading it was safe: walks end, numbers are numbers.
+    pub(crate) fn is_sound(&self) -> bool {
+        let columns = self.inputs.len();
+        let finite = |column: &inputs::Column| {
+            [column.median, column.range.0, column.range.1].iter().all(|number| number.is_finite())
+                && column.range.0 <= column.range.1
+        };
+        self.inputs.columns.iter().all(finite) && self.members.iter().all(|member| member.is_sound(columns))
+    }
+
+    /// What it says of features into which the formula was put. `scratch` is overwritten.
+    pub(crate) fn say(&self, features: &Features, scratch: &mut Vec<f64>) -> Said {
+        if self.members.is_empty() {
+            return Said { mean: 0.0, spread: 0.0 };
+        }
+        scratch.clear();
+        self.inputs.fill(features, scratch);
+        let plain = scratch.len();
+        let steps: Vec<f64> = (0..plain).map(|column| self.step(column, features)).collect();
+        let count = self.members.len() as f64;
+        let (mut mean, mut sum, mut squares) = (0.0, 0.0, 0.0);
+        let mut moved = Vec::with_capacity(plain);
+        for (number, member) in self.members.iter().enumerate() {
+            mean += member.value(scratch) / count;
+            moved.clear();
+            let draws = (number * 7..).map(|number| NORMAL.get(number % NORMAL.len()).copied().unwrap_or(0.0));
+            moved.extend(scratch.iter().zip(&steps).zip(draws).map(|((value, step), draw)| value + step * draw));
+            let value = member.value(&moved);
+            sum += value;
+            squares += value * value;
+        }
+        let variance = (squares - sum * sum / count) / (count - 1.0).max(1.0);
+        let mean = if self.target == Target::Correction { mean.clamp(BOUNDS.0, BOUNDS.1) } else { mean };
+        Said { mean, spread: variance.max(0.0).sqrt() }
+    }
+
+    /// The standard error of a column.
+    fn step(&self, column: usize, features: &Features) -> f64 {
+        let found = self.inputs.columns.get(column).filter(|found| !found.indicator).zip(self.inputs.name(column));
+        let Some((found, name)) = found else { return 0.0 };
+        let error = features.error(name);
+        if error.is_finite() { error.min(found.range.1 - found.range.0) } else { 0.0 }
+    }
+
+    /// By column, what moved the correction of a row of the matrix.
+    pub(crate) fn explain(&self, row: &[f64]) -> Vec<f64> {
+        let mut moved = vec![0.0; row.len()];
+        let part = 1.0 / self.members.len().max(1) as f64;
+        self.members.iter().for_each(|member| member.explain(row, part, &mut moved));
+        moved
+    }
+}
+
+/// The rows of programs drawn with replacement; the first draw takes each program once.
+fn draw(data: &Data, rows: &[usize], number: u64) -> Vec<usize> {
+    if number == 0 {
+        return rows.to_vec();
+    }
+    let program = |row: usize| data.program.get(row).copied().unwrap_or(0);
+    let mut programs: Vec<usize> = rows.iter().map(|&row| program(row)).collect();
+    programs.sort_unstable();
+    programs.dedup();
+    let mut random = Random::new(number);
+    let mut times = vec![0usize; data.programs.len()];
+    for _ in 0..programs.len() {
+        let drawn = programs.get(random.below(programs.len())).and_then(|&program| times.get_mut(program));
+        if let Some(times) = drawn {
+            *times += 1;
+        }
+    }
+    let times = |row: usize| times.get(program(row)).copied().unwrap_or(0);
+    rows.iter().flat_map(|&row| std::iter::repeat_n(row, times(row))).collect()
+}
+
+/// The rows of a training, owned.
+struct Rows {
+    columns: usize,
+    matrix: Vec<f64>,
+    targets: Vec<f64>,
+    weights: Vec<f64>,
+    case: Vec<usize>,
+    labels: Vec<f64>,
+    formula: Vec<f64>,
+    rising: Vec<bool>,
+}
+
+impl Rows {
+    fn new(data: &Data, rows: &[usize], ensemble: &Ensemble) -> Self {
+        let inputs = &ensemble.inputs;
+        let mut matrix = Vec::with_capacity(rows.len() * inputs.len());
+        for features in rows.iter().filter_map(|&row| data.features.get(row)) {
+            inputs.fill(features, &mut matrix);
+        }
+        let take = |values: &[f64]| rows.iter().filter_map(|&row| values.get(row).copied()).collect::<Vec<f64>>();
+        let labels = take(&data.labels);
+        let targets = match ensemble.target {
+            Target::Correction => rows.iter().map(|&row| data.correction(row)).collect(),
+            Target::Cost => labels.iter().map(|label| (label + crate::data::FLOOR).ln()).collect(),
+        };
+        let formula = take(&data.formula);
+        Self {
+            columns: inputs.len(),
+            matrix,
+            targets,
+            weights: take(&data.weights),
+            case: rows.iter().filter_map(|&row| data.case.get(row).copied()).collect(),
+            labels,
+            formula: formula.iter().map(|formula| (formula + crate::data::FLOOR).ln()).collect(),
+            rising: match ensemble.target {
+                Target::Correction => inputs.rising(),
+                Target::Cost => vec![false; inputs.len()],
+            },
+        }
+    }
+
+    fn training(&self) -> Training<'_> {
+        Training {
+            columns: self.columns,
+            matrix: &self.matrix,
+            targets: &self.targets,
+            weights: &self.weights,
+            case: &self.case,
+            labels: &self.labels,
+            formula: &self.formula,
+            rising: &self.rising,
+        }
+    }
+}
