@@ -4,12 +4,14 @@
 //! - [`table`]: the labelled table, one row per object that some run had, read from and written to CSV.
 //! - [`formula`]: the physically grounded estimate.
 //! - [`Model`]: a learnt correction of it, chosen by programs that were left out, with intervals and explanations.
+//! - [`evaluate()`]: every ranker on programs that nothing was learnt from.
 //! - [`Lattice`]: what any placement of a case costs, from the sets that were timed.
 //!
 //! **What it does not do.** It reads no profile and places nothing: features come from outside, and so do labels.
 
 mod conformal;
 mod data;
+pub mod evaluate;
 pub mod feature;
 pub mod formula;
 pub mod judge;
@@ -20,6 +22,7 @@ mod random;
 pub mod table;
 
 pub use conformal::COVERAGE;
+pub use evaluate::{Ablation, Evaluation, Ranker, evaluate};
 pub use feature::{FEATURES, Family, Feature, Features, Group, Name};
 pub use lattice::{Lattice, Slowdown};
 pub use learn::inputs::Target;

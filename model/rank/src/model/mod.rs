@@ -22,6 +22,7 @@ use crate::learn::{Ensemble, Kind, LearnError};
 use crate::table::{Table, TierPair};
 
 pub use choose::{Compared, Comparison};
+pub(crate) use choose::{judge, splits};
 pub use sets::Forecast;
 pub use store::{StoreError, key};
 
@@ -250,7 +251,7 @@ fn relative_error(features: &Features) -> f64 {
 }
 
 /// A cost from what an ensemble said.
-fn cost(target: Target, formula: f64, said: f64) -> f64 {
+pub(crate) fn cost(target: Target, formula: f64, said: f64) -> f64 {
     match target {
         Target::Correction => corrected(formula, said),
         Target::Cost => (said.clamp(-20.0, 20.0).exp() - FLOOR).max(0.0),

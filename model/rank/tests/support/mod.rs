@@ -2,6 +2,8 @@
 //! bandwidth, and features as noisy as so many samples make them. The physics is not that of the formula: each object has its own
 //! overlap and caching, of which features tell only part.
 
+#![allow(unreachable_pub, dead_code)]
+
 use tierscope_rank::{Case, Counted, Family, Features, Name, Row, Set, Table, TierPair};
 
 /// Numbers from a seed (xorshift).
@@ -258,7 +260,6 @@ fn sets(table: &mut Table, case: &Case, costs: &[f64]) {
 }
 
 /// The features of a row, as one asks a model.
-#[allow(dead_code)]
 pub fn question(row: &Row, family: Family) -> (Features, TierPair) {
-    (row.features(family).unwrap(), row.tier_pair)
+    (row.features(family).unwrap_or_default(), row.tier_pair)
 }
