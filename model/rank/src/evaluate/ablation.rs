@@ -15,7 +15,7 @@ use super::{BUDGETS, CaseOf, LEAST, Ranker, cases, mean};
 use crate::data::Data;
 use crate::feature::{Family, Group};
 use crate::learn::inputs::Target;
-use crate::learn::{Ensemble, Kind, LearnError};
+use crate::learn::{Ensemble, Kind, LearnError, Scratch};
 use crate::model::{cost, judge, splits};
 use crate::random::in_parallel;
 use crate::table::{Case, Row, Table};
@@ -94,7 +94,7 @@ fn ablate(
     let alone = physics && choice.groups.len() == 2;
     let kind = if alone { Kind::Formula } else { Kind::Forest };
     let mut values = vec![0.0; data.len()];
-    let mut scratch = Vec::new();
+    let mut scratch = Scratch::default();
     for (train, test) in splits {
         let trained = Ensemble::train(data, train, kind, target, &choice.groups)?;
         for &row in test {

@@ -21,6 +21,7 @@ use serde::Serialize;
 use crate::data::Data;
 use crate::feature::Family;
 use crate::judge::{kendall_tau, ndcg};
+use crate::learn::Scratch;
 use crate::model::{Model, Predicted, TrainError};
 use crate::random::{Random, in_parallel};
 use crate::table::{Case, Row, Set, Table};
@@ -184,10 +185,19 @@ pub fn evaluate(
     Ok(gather(family, parts))
 }
 
+/// What is learnt from every program but one: nothing of that one reaches it.
+///
+/// # Errors
+/// [`TrainError`] where too few programs are left.
+pub fn train_without(table: &Table, family: Family, program: &str) -> Result<Model, TrainError> {
+    let (others, _) = without(table, program);
+    Model::train_with(&others, &Data::new(&others, family), FOLDS)
+}
+
 /// Trains without a program and evaluates on it.
 fn one(table: &Table, family: Family, program: &str) -> Result<Part, TrainError> {
-    let (others, own) = without(table, program);
-    let model = Model::train_with(&others, &Data::new(&others, family), FOLDS)?;
+    let model = train_without(table, family, program)?;
+    let (_, own) = without(table, program);
     let mut part = Part { chosen: model.kind().as_str().into(), ..Part::default() };
     part.orders.resize_with(Ranker::ALL.len(), Vec::new);
     for case in cases(&own) {
@@ -197,7 +207,7 @@ fn one(table: &Table, family: Family, program: &str) -> Result<Part, TrainError>
 }
 
 /// The table without a program, and that program's part of it.
-pub(crate) fn without(table: &Table, program: &str) -> (Table, Table) {
+fn without(table: &Table, program: &str) -> (Table, Table) {
     let (own_rows, rows) = table.rows.iter().cloned().partition(|row| row.case.program == program);
     let (own_sets, sets) = table.sets.iter().cloned().partition(|set| set.case.program == program);
     (Table { rows, sets }, Table { rows: own_rows, sets: own_sets })
@@ -216,7 +226,7 @@ fn cases(table: &Table) -> Vec<CaseOf<'_>> {
 }
 
 fn judge_case(part: &mut Part, model: &Model, family: Family, case: &CaseOf) {
-    let mut scratch = Vec::new();
+    let mut scratch = Scratch::default();
     let mut predicted: BTreeMap<&str, Predicted> = BTreeMap::new();
     for row in &case.rows {
         let Some(features) = row.features(family) else { continue };
@@ -336,7 +346,7 @@ fn gather(family: Family, parts: Vec<Part>) -> Evaluation {
 }
 
 /// The mean; NaN of nothing.
-pub(crate) fn mean(values: &[f64]) -> f64 {
+fn mean(values: &[f64]) -> f64 {
     let known: Vec<f64> = values.iter().copied().filter(|value| value.is_finite()).collect();
     known.iter().sum::<f64>() / known.len() as f64
 }

@@ -12,8 +12,8 @@ use super::{LearnError, Learner, Member, Training};
 use crate::random::Random;
 
 const NAME: &str = "boosted-trees";
-const MOST_ROWS: usize = 800;
-const TREES: usize = 40;
+const MOST_ROWS: usize = 500;
+const TREES: usize = 30;
 const DEPTH: u16 = 3;
 const STEP: f64 = 0.1;
 

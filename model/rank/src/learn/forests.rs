@@ -12,7 +12,7 @@ use super::trees::{Forest, Tree};
 use super::{LearnError, Learner, Member, Training};
 
 const TREES: usize = 12;
-const DEPTH: u16 = 8;
+const DEPTH: u16 = 7;
 
 /// Which of the two.
 pub(super) struct Forests {

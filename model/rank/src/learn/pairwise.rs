@@ -16,7 +16,7 @@ use crate::random::Random;
 const NAME: &str = "pairwise";
 
 /// Most pairs: thinned beyond, evenly by lot.
-const MOST_PAIRS: usize = 4000;
+const MOST_PAIRS: usize = 1500;
 
 /// Least difference of two costs, as part of the larger.
 const APART: f64 = 0.2;
@@ -57,7 +57,7 @@ impl Learner for Pairwise {
         let matrix = Array2::from_shape_vec((pairs.len(), columns + 1), values).map_err(|e| refused(e.to_string()))?;
         let dataset = Dataset::new(matrix, Array1::from_vec(answers));
         let regression =
-            LogisticRegression::default().alpha(0.02 * pairs.len() as f64).max_iterations(60).with_intercept(false);
+            LogisticRegression::default().alpha(0.002 * pairs.len() as f64).max_iterations(30).with_intercept(false);
         let trained = regression.fit(&dataset).map_err(|error| refused(error.to_string()))?;
         // The label that scores point to is the one linfa met as positive.
         let sign = if trained.labels().pos.class { 1.0 } else { -1.0 };

@@ -38,9 +38,10 @@ impl Forest {
         self.offset + self.scale * self.trees.iter().map(|tree| tree.value(row)).sum::<f64>()
     }
 
-    /// Adds to `moved`, by column, what each split moved; `part` of it.
-    pub(crate) fn explain(&self, row: &[f64], part: f64, moved: &mut [f64]) {
-        self.trees.iter().for_each(|tree| tree.explain(row, part * self.scale, moved));
+    /// The same, adding to `moved`, by column, `part` of what each split moved.
+    pub(crate) fn explain(&self, row: &[f64], part: f64, moved: &mut [f64]) -> f64 {
+        let part = part * self.scale;
+        self.offset + self.scale * self.trees.iter().map(|tree| tree.explain(row, part, moved)).sum::<f64>()
     }
 
     pub(crate) fn is_sound(&self, columns: usize) -> bool {
@@ -57,15 +58,16 @@ impl Tree {
         node.map_or(0.0, |leaf| leaf.value)
     }
 
-    fn explain(&self, row: &[f64], part: f64, moved: &mut [f64]) {
-        let mut node = self.nodes.first();
-        while let Some(split) = node.filter(|node| node.below > 0) {
-            let child = self.nodes.get(split.child(row));
-            if let (Some(child), Some(slot)) = (child, moved.get_mut(split.column as usize)) {
-                *slot += part * (child.value - split.value);
+    fn explain(&self, row: &[f64], part: f64, moved: &mut [f64]) -> f64 {
+        let Some(mut node) = self.nodes.first() else { return 0.0 };
+        while node.below > 0 {
+            let Some(child) = self.nodes.get(node.child(row)) else { break };
+            if let Some(slot) = moved.get_mut(node.column as usize) {
+                *slot += part * (child.value - node.value);
             }
             node = child;
         }
+        node.value
     }
 
     /// Cuts values so that none falls when a rising column grows.
@@ -181,5 +183,80 @@ impl Node {
     fn child(&self, row: &[f64]) -> usize {
         let value = row.get(self.column as usize).copied().unwrap_or(0.0);
         (if value <= self.threshold { self.below } else { self.above }) as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn split(column: u32, below: u32, above: u32, threshold: f64, value: f64) -> Node {
+        Node { column, below, above, threshold, value }
+    }
+
+    fn leaf(value: f64) -> Node {
+        split(0, 0, 0, 0.0, value)
+    }
+
+    #[test]
+    fn a_tree_that_falls_is_cut_until_it_rises() {
+        let falls = Tree {
+            nodes: vec![
+                split(0, 1, 2, 0.5, 0.0),
+                split(1, 3, 4, 0.5, 1.0),
+                split(0, 5, 6, 0.8, -1.0),
+                leaf(0.5),
+                leaf(3.0),
+                leaf(-3.0),
+                leaf(1.0),
+            ],
+        };
+        let mut rises = falls.clone();
+        rises.rise(&[true, false]);
+        assert!(rises.is_sound(2));
+        for other in [0.0, 1.0] {
+            let values: Vec<f64> = (0..=10).map(|tenth| rises.value(&[f64::from(tenth) / 10.0, other])).collect();
+            assert!(values.windows(2).all(|pair| pair[0] <= pair[1]), "{values:?}");
+        }
+        assert!(falls.value(&[0.6, 1.0]) < falls.value(&[0.4, 1.0]));
+        let mut free = falls.clone();
+        free.rise(&[false, false]);
+        assert_eq!(free, falls);
+    }
+
+    #[test]
+    fn what_moved_a_value_adds_up_to_it() {
+        let tree = Tree { nodes: vec![split(1, 1, 2, 0.5, 1.0), leaf(0.25), leaf(4.0)] };
+        let mut moved = [0.0; 2];
+        assert_eq!(tree.explain(&[0.0, 0.9], 1.0, &mut moved), 4.0);
+        assert_eq!(moved, [0.0, 3.0]);
+    }
+
+    #[test]
+    fn a_tree_that_cannot_be_walked_is_not_sound() {
+        for nodes in [
+            vec![],
+            vec![split(0, 0, 1, 0.5, 0.0), leaf(0.0)],
+            vec![split(0, 1, 9, 0.5, 0.0), leaf(0.0)],
+            vec![leaf(f64::NAN)],
+            vec![split(7, 1, 2, 0.5, 0.0), leaf(0.0), leaf(0.0)],
+            vec![split(0, 1, 2, 0.5, 0.0), split(0, 1, 2, 0.5, 0.0), leaf(0.0)],
+        ] {
+            assert!(!Tree { nodes }.is_sound(2));
+        }
+    }
+
+    #[test]
+    fn a_form_that_is_not_known_is_no_tree() {
+        for value in [
+            json!(null),
+            json!({}),
+            json!({"nodes": [{}]}),
+            json!({"nodes": [{"output": 1.0, "split_feature": 0, "true_child": 5, "false_child": 6, "split_value": 0.0}]}),
+        ] {
+            assert_eq!(Tree::of_list(&value), None, "{value}");
+            assert_eq!(Tree::of_nested(&value), None, "{value}");
+        }
     }
 }

@@ -13,7 +13,7 @@ use crate::data::{Data, FLOOR};
 use crate::feature::Group;
 use crate::judge::{kendall_tau, ndcg};
 use crate::learn::inputs::Target;
-use crate::learn::{Ensemble, Kind, LearnError};
+use crate::learn::{Ensemble, Kind, LearnError, Scratch};
 use crate::random::in_parallel;
 
 /// Most parts that programs are divided into; with fewer programs each is left out alone.
@@ -113,7 +113,7 @@ pub(crate) fn held_out(data: &Data, rows: &[usize], folds: usize) -> Result<Vec<
     let parts = in_parallel(splits.len(), |fold| {
         let Some((train, test)) = splits.get(fold) else { return Ok(Vec::new()) };
         let trained = candidates(data, train)?;
-        let mut scratch = Vec::new();
+        let mut scratch = Scratch::default();
         let said = trained.iter().map(|ensemble| {
             let rows = test.iter().filter_map(|&row| {
                 let said = ensemble.say(data.features.get(row)?, &mut scratch);
@@ -256,4 +256,54 @@ pub(crate) fn bias(data: &Data, rows: &[usize]) -> f64 {
         sum >= half
     });
     middle.map_or(0.0, |(value, _)| *value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::feature::{Family, Features};
+
+    /// Rows of so many programs, unevenly many of each.
+    fn data(programs: usize) -> Data {
+        let program: Vec<usize> = (0..programs).flat_map(|program| vec![program; 1 + program % 3]).collect();
+        let rows = program.len();
+        Data {
+            family: Family::Clock,
+            features: vec![Features::default(); rows],
+            formula: vec![0.1; rows],
+            labels: vec![0.1; rows],
+            weights: vec![1.0; rows],
+            case: program.clone(),
+            program,
+            object: vec!["heap-1".into(); rows],
+            programs: (0..programs).map(|program| program.to_string()).collect(),
+            cases: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn no_program_is_in_both_halves_of_a_split_and_every_row_is_left_out_once() {
+        for (programs, folds) in [(1, 5), (3, 10), (7, 3), (25, 10), (25, usize::MAX)] {
+            let data = data(programs);
+            let rows: Vec<usize> = (0..data.len()).collect();
+            let splits = splits(&data, &rows, folds);
+            assert_eq!(splits.len(), folds.min(programs));
+            let mut left_out: Vec<usize> = Vec::new();
+            for (train, test) in &splits {
+                let known = super::programs(&data, train);
+                assert!(super::programs(&data, test).iter().all(|program| !known.contains(program)));
+                assert_eq!(train.len() + test.len(), rows.len());
+                left_out.extend(test);
+            }
+            left_out.sort_unstable();
+            assert_eq!(left_out, rows);
+        }
+    }
+
+    #[test]
+    fn costs_given_to_the_wrong_objects_are_counted_by_their_part() {
+        assert_eq!(misplaced(&[1.0, 3.0], &[2.0, 6.0]), 0.0);
+        assert_eq!(misplaced(&[1.0, 0.0], &[0.0, 5.0]), 1.0);
+        assert_eq!(misplaced(&[1.0, 1.0], &[0.0, 0.0]), 0.0);
+    }
 }

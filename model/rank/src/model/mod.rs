@@ -18,7 +18,8 @@ use crate::conformal::{Conformal, Outcome, unsureness};
 use crate::data::{Data, FLOOR, corrected, formula_of, prepared};
 use crate::feature::{Family, Features, Name};
 use crate::learn::inputs::Target;
-use crate::learn::{Ensemble, Kind, LearnError};
+use crate::learn::{Ensemble, Kind, LearnError, Scratch};
+use crate::random::in_parallel;
 use crate::table::{Table, TierPair};
 
 pub use choose::{Compared, Comparison};
@@ -31,6 +32,9 @@ const STRANGE: f64 = 1.0 / 3.0;
 
 /// Fewest samples that say anything.
 const FEWEST_SAMPLES: f64 = 4.0;
+
+/// Objects that one thread predicts before it takes others: fewer are not worth a second thread.
+const CHUNK: usize = 1000;
 
 /// Most features named in an explanation.
 const NAMED: usize = 4;
@@ -194,17 +198,21 @@ impl Model {
         if family != self.family {
             return Err(WrongFamily { trained: self.family, asked: family });
         }
-        let mut scratch = Vec::new();
-        let objects = objects.iter().map(|(features, tiers)| {
-            let mut features = features.clone();
-            features.set_tiers(tiers);
-            self.predict_prepared(&prepared(family, features), &mut scratch)
+        let chunks: Vec<&[(Features, TierPair)]> = objects.chunks(CHUNK).collect();
+        let predicted = in_parallel(chunks.len(), |number| {
+            let mut scratch = Scratch::default();
+            let objects = chunks.get(number).copied().unwrap_or_default().iter().map(|(features, tiers)| {
+                let mut features = features.clone();
+                features.set_tiers(tiers);
+                self.predict_prepared(&prepared(family, features), &mut scratch)
+            });
+            objects.collect::<Vec<_>>()
         });
-        Ok(objects.collect())
+        Ok(predicted.into_iter().flatten().collect())
     }
 
     /// The same for features that have everything put in.
-    pub(crate) fn predict_prepared(&self, features: &Features, scratch: &mut Vec<f64>) -> Predicted {
+    pub(crate) fn predict_prepared(&self, features: &Features, scratch: &mut Scratch) -> Predicted {
         let formula = formula_of(features);
         if features.known(Name::FormulaLatency).is_none() {
             let most = features.known(Name::LatencyX).map_or(1.0, |ratio| (ratio - 1.0).max(0.0));
@@ -221,13 +229,18 @@ impl Model {
         let said = self.ensemble.say(features, scratch);
         let criticality = corrected(formula, said.mean);
         let interval = self.conformal.interval(criticality, unsureness(said.spread, relative_error(features)));
-        Predicted { criticality, interval, formula, unsure, contributions: self.contributions(features, scratch) }
+        Predicted {
+            criticality,
+            interval,
+            formula,
+            unsure,
+            contributions: self.contributions(features, &scratch.moved),
+        }
     }
 
-    fn contributions(&self, features: &Features, scratch: &[f64]) -> Vec<Contribution> {
-        let moved = self.ensemble.explain(scratch);
+    fn contributions(&self, features: &Features, moved: &[f64]) -> Vec<Contribution> {
         let mut found: Vec<(Name, f64)> = Vec::new();
-        for (column, moved) in moved.into_iter().enumerate() {
+        for (column, &moved) in moved.iter().enumerate() {
             let Some(name) = self.ensemble.inputs.name(column) else { continue };
             match found.iter_mut().find(|(other, _)| *other == name) {
                 Some((_, sum)) => *sum += moved,
