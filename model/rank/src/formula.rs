@@ -6,10 +6,10 @@
 //!
 //! **Clock.** A share of samples is a share of time, in which hits and computing are counted too. The part that left the caches is
 //! taken as r / (1 + r), with r the geometric mean of object and footprint over the last-level cache: half where both just fit.
-//! Stores retire without waiting. Prefetchers hide [`HIDDEN`] of the latency of what goes forward evenly.
+//! Stores retire without waiting. Prefetchers hide three quarters of the latency of what goes forward evenly.
 //!
 //! **Levels.** Loads that missed per cycle times their latency is how many are outstanding on average (Little's law). Those whose
-//! address had to be loaded first come one at a time; of the others [`OVERLAP`] wait together. A share of the latencies
+//! address had to be loaded first come one at a time; of the others four wait together. A share of the latencies
 //! (PACT, ASPLOS'26) divides this among objects.
 //!
 //! **Monotone.** Both parts grow with every share of samples and with every ratio of the tiers, or stay.

@@ -1,6 +1,6 @@
 //! Models of made-up programs: repeatable, monotone, honest about the family they know, and safe to read back.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod support;
 

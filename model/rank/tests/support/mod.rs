@@ -2,7 +2,7 @@
 //! bandwidth, and features as noisy as so many samples make them. The physics is not that of the formula: each object has its own
 //! overlap and caching, of which features tell only part.
 
-#![allow(unreachable_pub, dead_code)]
+#![allow(unreachable_pub, dead_code, reason = "each test takes what it needs")]
 
 use tierscope_rank::{Case, Counted, Family, Features, Name, Row, Set, Table, TierPair};
 
