@@ -303,8 +303,13 @@ fn the_same_program_elsewhere_in_memory_has_the_same_features_to_the_last_bit() 
 #[test]
 fn half_the_samples_give_the_same_features_within_their_errors() {
     let (mut compared, mut beyond) = (0u32, Vec::new());
-    for name in GOLDEN {
-        let (meta, tables) = golden(name);
+    let mut profiles: Vec<_> = GOLDEN.into_iter().map(|name| (name, golden(name))).collect();
+    let mut misses = Program::new(SamplerKind::Sim, &[64 * MIB, 64 * MIB, 64 * MIB]);
+    let waits = Use { latency: 700, tlb: Tlb::Walk, ..reads(1) };
+    misses.run(2000, 1, &[Use { speed: Some(0.3), ..reads(0) }, waits, reads(1), reads(2)]);
+    misses.tables.marks.push(MarkRow { time_ns: 0, tid: 1, name: "kernel".into() });
+    profiles.push(("misses", (misses.meta, misses.tables)));
+    for (name, (meta, tables)) in profiles {
         let mut halved = tables.clone();
         let mut number = 0;
         halved.samples.retain(|_| {

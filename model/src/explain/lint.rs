@@ -20,8 +20,9 @@ const LINE_BYTES: f64 = 64.0;
 const WALKS: f64 = 0.5;
 /// Part of samples in the first quarter of an object's life.
 const EARLY: f64 = 0.9;
-/// Part of the last-level cache that an object may fill and still stay there.
+/// Part of the last-level cache that an object may fill and still stay there: where everything fits, and where not.
 const FITS: f64 = 0.5;
+const FITS_BESIDE_OTHERS: f64 = 0.1;
 
 /// A pattern with a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -81,7 +82,7 @@ impl LintKind {
                 "It is gone through in order: prefetchers hide latency, and a tier's bandwidth is what counts."
             }
             Self::PointerChase => {
-                "Its addresses come out of other loads: each waits for the last, nothing hides the latency of a slow tier."
+                "Its addresses come out of other loads, as in lists, trees and look-ups by index: no prefetcher can follow."
             }
             Self::BandwidthBound => "In the slow tier it would be held up by bandwidth more than by latency.",
             Self::WriteHeavyOnOptane => {
@@ -114,7 +115,10 @@ impl LintKind {
             Self::TlbBound => format!("`walk_share` above {WALKS}"),
             Self::BuildPhaseOnly => format!("`early_share` above {EARLY}"),
             Self::FitsInLlc => {
-                format!("bytes below {FITS} of the last-level cache, and `log2_miss_density`, where known, not above 0")
+                format!(
+                    "bytes below {FITS} of the last-level cache where all movable bytes fit into it, else below \
+                     {FITS_BESIDE_OTHERS}; and `miss_share`, where known, not above {NEGLIGIBLE}"
+                )
             }
         }
     }
@@ -129,7 +133,9 @@ impl LintKind {
             Self::StreamPrefetch => {
                 "Below, four in ten steps go where no prefetcher follows, and their latency outweighs what it hides of the others."
             }
-            Self::PointerChase => "Above one half, waiting in turn decides over waiting together.",
+            Self::PointerChase => {
+                "Above one half most accesses cannot begin before another has ended; those of one chain wait in turn."
+            }
             Self::BandwidthBound => {
                 "The larger of two estimates that are added decides; below a hundredth nobody sees either."
             }
@@ -139,7 +145,9 @@ impl LintKind {
             }
             Self::TlbBound => "Above one half a walk is part of the typical miss, below it of the exception.",
             Self::BuildPhaseOnly => "Even use has 0.25; above 0.9 the other three quarters of its life share a tenth.",
-            Self::FitsInLlc => "The other half is for everything else that the program touches meanwhile.",
+            Self::FitsInLlc => {
+                "The other half is for stacks, code and tables; where not everything fits, the rest passes through the cache too."
+            }
         }
     }
 }
@@ -204,7 +212,8 @@ fn chase(features: &Features) -> Option<String> {
     let tiers = features.known(Name::LatencyX);
     let tiers = tiers.map(|ratio| format!(" The slow tier takes {ratio:.1} times as long."));
     Some(format!(
-        "{} of its samples wait for an address that was itself just loaded: nothing hides the latency.{}",
+        "{} of its samples need an address that was itself just loaded: no prefetcher follows, and where each waits for the last \
+         nothing hides the latency.{}",
         dependent.percent(),
         tiers.unwrap_or_default()
     ))
@@ -259,9 +268,11 @@ fn early(features: &Features) -> Option<String> {
 }
 
 fn fits(features: &Features) -> Option<String> {
-    Known::of(features, Name::Log2BytesToLlc)?.below(FITS.log2())?;
-    // It should fit, and yet its bytes miss more than others do.
-    if Known::of(features, Name::Log2MissDensity).is_some_and(|density| density.low > 0.0) {
+    let all_fit = features.known(Name::Log2FootprintToLlc).is_some_and(|footprint| footprint <= 0.0);
+    let most = if all_fit { FITS } else { FITS_BESIDE_OTHERS };
+    Known::of(features, Name::Log2BytesToLlc)?.below(most.log2())?;
+    // It should fit, and yet it was seen to miss.
+    if Known::part(features, Name::MissShare).is_some_and(|misses| misses.low > NEGLIGIBLE) {
         return None;
     }
     Some(format!("It is {}: once read it stays there.", times_cache(features)?))
@@ -286,7 +297,8 @@ mod tests {
             (Name::StoreShare, 0.1, 0.01),
             (Name::WalkShare, 0.2, 0.02),
             (Name::EarlyShare, 0.25, 0.02),
-            (Name::Log2MissDensity, 0.0, 0.1),
+            (Name::MissShare, 0.005, 0.001),
+            (Name::Log2FootprintToLlc, 4.0, 0.0),
             (Name::FormulaLatency, 0.5, 0.02),
             (Name::FormulaBandwidth, 0.2, 0.02),
         ] {
@@ -382,12 +394,13 @@ mod tests {
             ),
             (
                 Kind::FitsInLlc,
-                &[(Name::Log2BytesToLlc, -3.0, 0.1)],
+                &[(Name::Log2BytesToLlc, -4.0, 0.1)],
                 &[
                     (Name::Log2BytesToLlc, 3.0, 0.1),
-                    (Name::Log2BytesToLlc, -1.5, 0.5),
+                    (Name::Log2BytesToLlc, -3.0, 0.1),
+                    (Name::Log2BytesToLlc, -4.0, 0.5),
                     (Name::Log2BytesToLlc, NAN, NAN),
-                    (Name::Log2MissDensity, 2.0, 0.2),
+                    (Name::MissShare, 0.2, 0.02),
                 ],
             ),
         ];
@@ -417,12 +430,20 @@ mod tests {
     }
 
     #[test]
+    fn half_the_cache_is_small_only_where_everything_fits() {
+        let half = |footprint| with(&[(Name::Log2BytesToLlc, -1.5, 0.0), (Name::Log2FootprintToLlc, footprint, 0.0)]);
+        assert_eq!(kinds(Family::Clock, &half(-0.5)), [LintKind::FitsInLlc]);
+        assert_eq!(kinds(Family::Clock, &half(0.5)), []);
+        assert_eq!(kinds(Family::Clock, &half(f64::NAN)), []);
+    }
+
+    #[test]
     fn messages_have_the_numbers_and_their_intervals() {
         let of = |changes| lints(Family::Clock, &with(changes)).remove(0).to_string();
         assert_eq!(
             of(&[(Name::DependentShare, 0.97, 0.01)]),
-            "pointer-chase: 97.0 % (95.0-99.0 %) of its samples wait for an address that was itself just loaded: nothing hides \
-             the latency. The slow tier takes 3.0 times as long."
+            "pointer-chase: 97.0 % (95.0-99.0 %) of its samples need an address that was itself just loaded: no prefetcher follows, \
+             and where each waits for the last nothing hides the latency. The slow tier takes 3.0 times as long."
         );
         assert_eq!(
             of(&[(Name::Samples, 4.0, 0.0), (Name::Share, 0.01, 0.005)]),
@@ -430,8 +451,8 @@ mod tests {
              before relying on its place."
         );
         assert_eq!(
-            of(&[(Name::Log2BytesToLlc, -3.0, 0.0)]),
-            "fits-in-llc: It is 0.1 times the last-level cache: once read it stays there."
+            of(&[(Name::Log2BytesToLlc, -4.0, 0.0)]),
+            "fits-in-llc: It is 6.2 % of the last-level cache: once read it stays there."
         );
         assert!(of(&[(Name::StoreShare, 0.6, 0.02)]).ends_with(
             "60.0 % (56.1-63.9 %) of its samples store, and the slow tier reads 2.8 times slower than the fast one and writes \

@@ -39,10 +39,13 @@ pub(super) struct Order {
 const OWN_SAMPLES: usize = 24;
 /// With fewer steps nothing is said.
 const LEAST_STEPS: usize = 8;
-/// Speeds are tried from -1 to 1 turns per median step time, so many to each side.
+/// Speeds are tried up to so many turns per median step time, forward and backward. Steps are shorter and longer than the median
+/// one, so that faster ones do not look like slower ones; and what goes around more often has seldom kept its speed.
+const FASTEST: f64 = 2.0;
+/// So many speeds to each side. Two neighbours differ by a quarter of a turn over the longest step.
 const SPEEDS: usize = 32;
 /// Steps that take longer than so many median ones are left out: the thread waited, or was elsewhere.
-const LONGEST: f64 = 8.0;
+const LONGEST: f64 = 4.0;
 /// The squared length that the best of the speeds reaches by chance with n steps is this over n, in all but one of twenty
 /// cases: measured over random places by the test below.
 const CHANCE: f64 = 5.5;
@@ -203,7 +206,7 @@ fn measured(code: Option<Code>, mut steps: Vec<Step>) -> Option<Group> {
 
 /// Turns per median step time of the speed of this number.
 fn speed(number: usize) -> f64 {
-    (number as f64 - SPEEDS as f64) / SPEEDS as f64
+    (number as f64 - SPEEDS as f64) * FASTEST / SPEEDS as f64
 }
 
 /// Sums of unit vectors for each speed: by block, and of all.
@@ -221,7 +224,7 @@ impl Waves {
             let (real, imaginary) = (cosine - step.by_chance, sine);
             // Turned back by what each speed would have moved: each turn is the one before and the same again.
             let (mut turn_imaginary, mut turn_real) = (-TAU * speed(0) * time).sin_cos();
-            let (once_imaginary, once_real) = (-TAU * time / SPEEDS as f64).sin_cos();
+            let (once_imaginary, once_real) = (-TAU * FASTEST / SPEEDS as f64 * time).sin_cos();
             for wave in &mut blocks {
                 if let Some((sum_real, sum_imaginary)) = wave.get_mut(step.block) {
                     *sum_real += real * turn_real - imaginary * turn_imaginary;
