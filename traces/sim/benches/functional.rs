@@ -42,7 +42,7 @@ fn measure(name: &str, machine: &Machine, blocks: &[(u64, u64)], address: impl F
         return;
     }
     let op = |n: usize| Op { offset: n as u16 * 4, loads: 1, ..Op::default() };
-    let block = Block { address: 0x40_1000, bytes: 32, ops: (0..OPS).map(op).collect() };
+    let block = Block { address: 0x40_1000, bytes: 32, ops: (0..OPS).map(op).collect(), number: 1 };
     let at = |(n, address)| Access { address, op: (n % OPS) as u16, bytes: 8, store: n % 4 == 3 };
     let accesses: Vec<Access> = (0..ACCESSES).map(address).enumerate().map(at).collect();
     let mut simulator = simulator(machine, blocks);

@@ -58,7 +58,7 @@ fn load(address: u8, destination: u8) -> Op {
 fn block(mut ops: Vec<Op>) -> Block {
     ops.push(Op { class: Class::BranchConditional, sources: Registers::FLAGS, ..Op::default() });
     let ops: Box<[Op]> = ops.into_iter().enumerate().map(|(n, op)| Op { offset: 4 * n as u16, ..op }).collect();
-    Block { address: 0x1000, bytes: 4 * ops.len() as u32, ops }
+    Block { address: 0x1000, bytes: 4 * ops.len() as u32, ops, number: 1 }
 }
 
 fn access(op: u16, address: u64) -> Access {

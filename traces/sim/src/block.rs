@@ -170,6 +170,8 @@ pub struct Op {
     pub class: Class,
     /// Stores around the caches (`movnti`, `vmovntdq`): full lines go to memory without being read first.
     pub non_temporal: bool,
+    /// A jump that is decoded and executed as one with the comparison before it.
+    pub fused: bool,
     /// Registers its result depends on, other than by an address.
     pub sources: Registers,
     /// Registers its addresses are computed from.
@@ -187,6 +189,8 @@ pub struct Block {
     pub bytes: u32,
     /// Its instructions, in order.
     pub ops: Box<[Op]>,
+    /// Another for each different block that is executed again, so that what was found out of it is remembered; 0 for none.
+    pub number: u32,
 }
 
 /// One access of one execution of a block. Accesses come in program order.

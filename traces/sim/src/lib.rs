@@ -29,6 +29,7 @@ pub mod outcome;
 mod placing;
 mod prefetch;
 mod private;
+pub mod processors;
 mod recency;
 pub mod served;
 mod simulator;

@@ -143,6 +143,28 @@ pub struct Core {
     pub llc_mshrs: u32,
     /// Cycles from a mispredicted branch's execution to the first operation of the right path.
     pub mispredict_cycles: u32,
+    /// Page walks at the same time.
+    #[serde(default = "six")]
+    pub walkers: u32,
+    /// Whose units it has: latencies, and which units do what.
+    #[serde(default)]
+    pub units: Units,
+}
+
+/// Page walkers of Zen 4 ([SOG] 2.7.2).
+fn six() -> u32 {
+    6
+}
+
+/// Cores whose units differ in latency and kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "kebab-case")]
+pub enum Units {
+    /// AMD Zen 4.
+    #[default]
+    Zen4,
+    /// Intel Sunny Cove, in Ice Lake.
+    SunnyCove,
 }
 
 impl Default for Core {
@@ -167,6 +189,8 @@ impl Default for Core {
             llc_mshrs: 48,
             // [SOG] 11 to 18 cycles, commonly 13.
             mispredict_cycles: 13,
+            walkers: six(),
+            units: Units::Zen4,
         }
     }
 }
@@ -360,6 +384,7 @@ impl Core {
             ("core.mshrs", self.mshrs, 1024),
             ("core.llc_mshrs", self.llc_mshrs, 1024),
             ("core.mispredict_cycles", self.mispredict_cycles, 1000),
+            ("core.walkers", self.walkers, 64),
         ];
         bounds.into_iter().try_for_each(|(field, value, most)| within(field, value, 1, most))
     }

@@ -57,7 +57,7 @@ impl Program {
             |address, site| simulator.event(0, Event::Allocated { address, bytes: 16 << 20, site }).expect("an object");
         let (chased, random) = (allocate(0x1000_0000, 1), allocate(0x4000_0000, 2));
         let ops = [load(RAX, RAX), load(RBX, Registers::general(1)), Op { offset: 8, ..Op::default() }];
-        let block = Block { address: 0x40_0000, bytes: 12, ops: ops.into() };
+        let block = Block { address: 0x40_0000, bytes: 12, ops: ops.into(), number: 0 };
         let mut state = 1u64;
         let mut line = || {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -161,7 +161,7 @@ fn nothing_is_timed_that_is_not_counted() {
 #[test]
 fn a_thread_begins_at_the_latest_clock_wherever_it_runs() {
     let mut simulator = Simulator::new(&config()).expect("a valid configuration");
-    let block = Block { address: 0x40_0000, bytes: 4, ops: [load(RAX, RAX)].into() };
+    let block = Block { address: 0x40_0000, bytes: 4, ops: [load(RAX, RAX)].into(), number: 0 };
     let mut line = 0;
     let mut chase = |simulator: &mut Simulator, cpu, steps| {
         for _ in 0..steps {

@@ -5,14 +5,15 @@
 //! ```
 //!
 //! `PLUGIN` is the library as it was built; `SHIM` the preload shim, or `-` for none; `CONFIG` a file with what differs from the
-//! simulator's default configuration (`{}` for nothing); `OUTCOME` is written. The exit status is the program's.
+//! simulator's default configuration (`{}` for nothing); with `"processor": ["GenuineIntel", 6, 106]` (vendor, family and model of
+//! `/proc/cpuinfo`) the machine is by default the one around that. `OUTCOME` is written. The exit status is the program's.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a tool of the tests")]
 
 use serde_json::Value;
 use std::path::Path;
 use std::process::{Command, exit};
-use tierscope_sim::Config;
+use tierscope_sim::{Config, Machine};
 use tierscope_tracer::{CONFIG_FILE, OUTCOME_FILE, TracerConfig, plugin_file};
 
 fn qemu_version() -> (u32, u32) {
@@ -42,8 +43,16 @@ fn main() {
         exit(2);
     };
     let directory = tempfile::tempdir().unwrap();
-    let mut simulator = serde_json::to_value(Config::default()).unwrap();
-    merge(&mut simulator, serde_json::from_slice(&std::fs::read(config).unwrap()).expect("JSON"));
+    let mut given: Value = serde_json::from_slice(&std::fs::read(config).unwrap()).expect("JSON");
+    let processor = given.as_object_mut().and_then(|given| given.remove("processor"));
+    let machine = processor.and_then(|processor| {
+        let (vendor, family, model): (String, u32, u32) =
+            serde_json::from_value(processor).expect("vendor, family and model");
+        Machine::of_processor(&vendor, family, model)
+    });
+    let default = Config { machine: machine.unwrap_or_default(), ..Config::default() };
+    let mut simulator = serde_json::to_value(default).unwrap();
+    merge(&mut simulator, given);
     let simulator = serde_json::from_value(simulator).expect("a configuration of the simulator");
     let config = TracerConfig { simulator, directory: directory.path().into(), policies: Vec::new() };
     let file = directory.path().join(CONFIG_FILE);

@@ -18,9 +18,10 @@ mod tag;
 
 use class::{Traits, classify};
 use iced_x86::{
-    Decoder, DecoderOptions, Instruction, InstructionInfo, InstructionInfoFactory, Mnemonic, OpAccess, OpKind,
-    Register, RflagsBits,
+    ConditionCode, Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfo, InstructionInfoFactory,
+    Mnemonic, OpAccess, OpKind, Register, RflagsBits,
 };
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 pub use tag::{MemoryTag, Pieces};
 use tierscope_sim::{Block, Class, Op, Registers};
 
@@ -43,27 +44,57 @@ pub struct Decoded {
     pub last_certain: u16,
 }
 
+/// The next block's number.
+static BLOCKS: AtomicU32 = AtomicU32::new(1);
+
 /// The block of `code` at `address`. Bytes that are no instruction end it.
 pub fn decode(address: u64, code: &[u8]) -> Decoded {
     let mut factory = InstructionInfoFactory::new();
     let mut decoder = Decoder::with_ip(64, code, address, DecoderOptions::NONE);
     let (mut ops, mut tags, mut last_certain) = (Vec::new(), Vec::new(), 0);
     let mut instruction = Instruction::default();
+    let mut before: Option<Instruction> = None;
     while decoder.can_decode() && ops.len() < MAX_OPS {
         let offset = decoder.position();
         decoder.decode_out(&mut instruction);
         if instruction.is_invalid() {
             break;
         }
-        let one = decode_one(&instruction, &mut factory, offset as u16, ops.len() as u16);
+        let mut one = decode_one(&instruction, &mut factory, offset as u16, ops.len() as u16);
+        one.op.fused = before.is_some_and(|before| is_fused(&before, &instruction));
+        before = Some(instruction);
         ops.push(one.op);
         tags.push(one.tags);
         if one.certain {
             last_certain = ops.len() as u16;
         }
     }
-    let block = Block { address, bytes: code.len() as u32, ops: ops.into() };
+    let number = BLOCKS.fetch_add(1, Relaxed);
+    let block = Block { address, bytes: code.len() as u32, ops: ops.into(), number };
     Decoded { block, tags: tags.into(), last_certain }
+}
+
+/// Whether a jump is decoded as one with what comes before it: a comparison, or simple arithmetic of registers whose flags are enough
+/// for the jump (Intel Optimization Manual 3.4.2.2; AMD 19h guide 2.9.3, which allows some more).
+fn is_fused(before: &Instruction, jump: &Instruction) -> bool {
+    use ConditionCode as C;
+    if jump.flow_control() != FlowControl::ConditionalBranch {
+        return false;
+    }
+    let of_all =
+        matches!(jump.condition_code(), C::e | C::ne | C::b | C::ae | C::be | C::a | C::l | C::ge | C::le | C::g);
+    let without_carry = matches!(jump.condition_code(), C::e | C::ne | C::l | C::ge | C::le | C::g);
+    let enough = match before.mnemonic() {
+        Mnemonic::Test | Mnemonic::And => jump.condition_code() != C::None,
+        Mnemonic::Cmp | Mnemonic::Add | Mnemonic::Sub => of_all,
+        Mnemonic::Inc | Mnemonic::Dec => without_carry,
+        _ => false,
+    };
+    let compares = matches!(before.mnemonic(), Mnemonic::Cmp | Mnemonic::Test);
+    let has = |kind: fn(OpKind) -> bool| (0..before.op_count()).any(|operand| kind(before.op_kind(operand)));
+    let memory = has(|kind| kind == OpKind::Memory);
+    let immediate = has(|kind| !matches!(kind, OpKind::Memory | OpKind::Register));
+    enough && !(memory && (immediate || !compares && before.op0_kind() == OpKind::Memory))
 }
 
 struct One {

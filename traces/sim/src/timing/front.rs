@@ -5,11 +5,12 @@
 
 use super::Execution;
 use super::lines::{Arriving, Rows, Stored};
+use super::plan::{Plan, Planned, Templates, addresses, ending, loading, operation, plain};
 use super::predictor::{Ending, Predictor};
 use super::scale::Scale;
-use super::step::{Batch, Kind, Line, Move, Order, Place, Reference, Step, Translation, UNOBSERVED, Why, register};
-use super::units::{ALL_CLASSES, CLASSES, Port, REPEAT_BYTES, VECTOR_LOAD_CYCLES, cost};
-use crate::block::{Access, Block, Class, Op, Registers};
+use super::step::{Batch, Kind, Line, Move, Place, Reference, Step, Translation, UNOBSERVED, Why};
+use super::units::REPEAT_BYTES;
+use crate::block::{Access, Block, Class, Op};
 use crate::memory_mode::MemoryMode;
 use crate::served::{Level, Served, Tlb, TrafficKind};
 use std::ops::Range;
@@ -20,14 +21,41 @@ const STEPS: usize = 256;
 /// Ticks by which the times of a lane may grow in one batch.
 const GROWTH: u64 = 1 << 30;
 
+/// Numbers of blocks of which a plan is kept.
+const MOST_PLANS: usize = 1 << 22;
+
 /// What all fronts share.
 #[derive(Debug)]
 pub(crate) struct Common {
     pub(crate) scale: Scale,
-    pub(crate) templates: [Step; CLASSES],
+    pub(crate) templates: Templates,
     pub(crate) modes: Vec<MemoryMode>,
     /// Longest a line of memory can take besides waiting for others.
     pub(crate) worst_line: u64,
+    /// By number of the block.
+    pub(crate) plans: Vec<Option<Box<Plan>>>,
+}
+
+impl Common {
+    /// The plan of a block, to be given back with [`Self::keep`].
+    #[inline]
+    fn plan(&mut self, block: &Block) -> Box<Plan> {
+        match self.plans.get_mut(block.number as usize).and_then(Option::take) {
+            Some(plan) if plan.ops.len() == block.ops.len() => plan,
+            _ => Box::new(Plan::new(block, &self.templates, &self.scale)),
+        }
+    }
+
+    #[inline]
+    fn keep(&mut self, block: &Block, plan: Box<Plan>) {
+        let number = block.number as usize;
+        if let Some(place) = self.plans.get_mut(number) {
+            *place = (number != 0).then_some(plan);
+        } else if number < MOST_PLANS {
+            self.plans.resize(number + 1, None);
+            self.plans[number] = Some(plan);
+        }
+    }
 }
 
 /// The part of a core that looks at instructions.
@@ -45,8 +73,6 @@ pub(crate) struct Front {
 }
 
 const GENERAL: u64 = 0xffff;
-const VECTORS: u64 = ((1 << 56) - 1) & !GENERAL;
-const STACK_POINTER: u64 = 1 << 4;
 
 /// The accesses, traffic and observations of an execution that are still to be looked at.
 struct Rest<'a> {
@@ -71,7 +97,7 @@ impl Front {
 
     /// Learns from a block that is not timed: branch prediction only.
     pub(crate) fn warm(&mut self, block: &Block) {
-        self.resolve(block);
+        self.resolve(block, ending(block));
     }
 
     /// Timing was interrupted: nothing that was on its way still is.
@@ -86,16 +112,26 @@ impl Front {
         common: &mut Common,
         flush: &mut dyn FnMut(&mut Batch, &Common),
     ) {
-        if !self.resolve(execution.block) {
+        let plan = common.plan(execution.block);
+        if !self.resolve(execution.block, plan.ending) {
             self.batch.steps.push(plain(Kind::Restart));
             self.batch.worst += common.scale.worst_operation as u64;
         }
-        self.fetches(execution, common);
-        let mut rest = Rest { all: execution, access: 0, traffic: 0, observed: 0 };
-        self.batch.worst += growth(execution.block, common);
-        for (index, op) in execution.block.ops.iter().enumerate() {
-            self.operation(index, op, &mut rest, common, flush);
+        if !execution.traffic.is_empty() {
+            self.fetches(execution, common);
         }
+        let mut rest = Rest { all: execution, access: 0, traffic: 0, observed: 0 };
+        self.batch.worst += plan.growth;
+        let references = (execution.accesses.len() + execution.traffic.len()) as u64;
+        let worst = references * (common.worst_line + u64::from(common.scale.worst_reference));
+        if plan.repeats || worst > GROWTH {
+            for (index, op) in execution.block.ops.iter().enumerate() {
+                self.operation(index, op, &mut rest, common, flush);
+            }
+        } else {
+            self.planned(&plan, &mut rest, common);
+        }
+        common.keep(execution.block, plan);
         if self.is_full() {
             flush(&mut self.batch, common);
         }
@@ -106,24 +142,71 @@ impl Front {
     }
 
     /// Whether it had been predicted that this block comes next.
-    fn resolve(&mut self, block: &Block) -> bool {
-        let right = match self.branch.take() {
-            Some((ending, address, follows)) => self.predictor.resolve(ending, address, follows, block.address),
-            None => true,
+    #[inline]
+    fn resolve(&mut self, block: &Block, ending: Option<(Ending, u64, u64)>) -> bool {
+        let before = std::mem::replace(&mut self.branch, ending);
+        before.is_none_or(|(ending, address, follows)| self.predictor.resolve(ending, address, follows, block.address))
+    }
+
+    /// Adds the steps of a block's plan, and to them what its accesses change.
+    fn planned(&mut self, plan: &Plan, rest: &mut Rest<'_>, common: &mut Common) {
+        let (base, before) = (self.batch.steps.len(), self.operations);
+        self.batch.steps.extend_from_slice(&plan.steps);
+        let all = rest.all;
+        while let Some(access) = all.accesses.get(rest.access) {
+            let from = rest.access;
+            rest.access += 1;
+            while all.accesses.get(rest.access).is_some_and(|next| next.op == access.op) {
+                rest.access += 1;
+            }
+            let index = usize::from(access.op);
+            let (Some(op), Some(planned)) = (all.block.ops.get(index), plan.ops.get(index)) else { break };
+            let at = base + usize::from(planned.step);
+            self.operations = before + u64::from(planned.rank);
+            if rest.access == from + 1 && self.near(at, planned, op, from, &all) {
+                continue;
+            }
+            let Some(step) = self.batch.steps.get(at) else { break };
+            let step = Step { kind: Kind::Memory, latency: step.latency + planned.loading, ..*step };
+            let step = self.referring(step, op, from..rest.access, rest, common);
+            self.batch.steps[at] = step;
+        }
+        self.operations = before + plan.operations;
+    }
+
+    /// Makes the step of an operation one whose only access takes no longer than the first-level cache or the store buffer do, and
+    /// moves nothing. False if it is not such a one.
+    #[inline]
+    fn near(&mut self, at: usize, planned: &Planned, op: &Op, index: usize, all: &Execution<'_>) -> bool {
+        let (Some(access), Some(served)) = (all.accesses.get(index), all.served.get(index)) else { return false };
+        let (Some(step), true) = (self.batch.steps.get_mut(at), all.traffic.is_empty() && all.observed.is_empty())
+        else {
+            return false;
         };
-        let ending = |op: &Op| match op.class {
-            Class::BranchConditional => Some(Ending::Conditional),
-            Class::BranchIndirect => Some(Ending::Indirect),
-            Class::CallIndirect => Some(Ending::CallIndirect),
-            Class::CallDirect => Some(Ending::Call),
-            Class::Return => Some(Ending::Return),
-            _ => None,
-        };
-        self.branch = block.ops.last().and_then(|op| {
-            let follows = block.address.wrapping_add(u64::from(block.bytes));
-            ending(op).map(|ending| (ending, block.address.wrapping_add(u64::from(op.offset)), follows))
-        });
-        right
+        if step.kind != Kind::Plain || served.tlb != Tlb::L1 || access.store && op.non_temporal {
+            return false;
+        }
+        if access.store {
+            if served.level != Level::L1 || self.arriving.is_awaited(access.address, self.operations) {
+                return false;
+            }
+            self.stored.store(access.address, access.bytes);
+            (step.kind, step.stores) = (Kind::Store, 1);
+            return true;
+        }
+        match self.stored.load(access.address, access.bytes) {
+            Some((Place::Forwarded, ring)) => (step.kind, step.first) = (Kind::Forwarded, u32::from(ring)),
+            Some(_) => return false,
+            None => {
+                if served.level != Level::L1 || self.arriving.is_awaited(access.address, self.operations) {
+                    return false;
+                }
+                step.kind = Kind::Load;
+            }
+        }
+        step.loads = 1;
+        step.latency += planned.loading;
+        true
     }
 
     /// Lines of instructions that come from memory.
@@ -131,11 +214,12 @@ impl Front {
         for traffic in execution.traffic.iter().filter(|traffic| traffic.kind == TrafficKind::Fetch) {
             let line = self.line(traffic.address, traffic.object.0, false, common);
             let first = self.batch.references.len() as u32;
-            self.batch.references.push(Reference { line, ..near(line) });
+            self.batch.references.push(Reference { line, ..nearby(line) });
             self.batch.steps.push(Step { first, ..plain(Kind::Fetch) });
         }
     }
 
+    /// Adds an operation as its accesses say, looking at no plan.
     fn operation(
         &mut self,
         index: usize,
@@ -154,31 +238,26 @@ impl Front {
             let each = (usize::from(op.loads) + usize::from(op.stores)).max(1);
             for start in (from..to).step_by(each) {
                 self.iteration(op, start..to.min(start + each), rest, common);
-                if self.is_full() {
-                    flush(&mut self.batch, common);
-                    self.batch.worst += growth(rest.all.block, common);
-                }
+                self.flush_full(rest, common, flush);
             }
             return;
         }
-        self.operations += 1;
-        let step = common.templates[op.class as usize];
-        let mut destinations = op.destinations.0 | step.resolves();
-        if from == to {
-            self.push(step, op.sources.0, destinations);
-            return;
+        self.operations += u64::from(!op.fused);
+        let block = rest.all.block;
+        let accesses = op.loads > 0 || op.stores > 0;
+        let (mut step, destinations) = operation(block, index, op, accesses, &common.templates, &common.scale);
+        if from != to {
+            (step.kind, step.latency) = (Kind::Memory, step.latency + loading(op, destinations, &common.scale));
+            step = self.referring(step, op, from..to, rest, common);
         }
-        if destinations & op.address_sources.0 & STACK_POINTER != 0 && stack(op.class) {
-            // The stack engine knows the stack pointer when the operation is renamed (Fog, Microarchitecture, 2023, on all cores).
-            destinations &= !STACK_POINTER;
-        }
-        let into_vector = destinations & VECTORS != 0 && op.loads > 0;
-        let extra = if into_vector { VECTOR_LOAD_CYCLES * common.scale.cycle } else { 0 };
-        let step = Step { kind: Kind::Memory, latency: step.latency + extra, ..step };
-        self.referring(step, op, destinations, from..to, rest, common);
+        self.batch.push(step, op.sources.0, destinations);
+        self.flush_full(rest, common, flush);
+    }
+
+    fn flush_full(&mut self, rest: &Rest<'_>, common: &Common, flush: &mut dyn FnMut(&mut Batch, &Common)) {
         if self.is_full() {
             flush(&mut self.batch, common);
-            self.batch.worst += growth(rest.all.block, common);
+            self.batch.worst += u64::from(common.scale.worst_operation) * rest.all.block.ops.len() as u64;
         }
     }
 
@@ -188,21 +267,21 @@ impl Front {
             rest.all.accesses.get(accesses.clone()).unwrap_or_default().iter().map(|a| u32::from(a.bytes)).max();
         let dispatch = (bytes.unwrap_or(1) * common.scale.cycle / REPEAT_BYTES).clamp(1, 255) as u8;
         self.batch.worst += u64::from(common.scale.worst_operation);
-        let step = Step { kind: Kind::Iteration, dispatch, ..common.templates[op.class as usize] };
-        self.referring(step, op, op.destinations.0 & !GENERAL, accesses, rest, common);
+        let step = common.templates[op.class as usize];
+        let step = Step { kind: Kind::Iteration, dispatch, addresses: addresses(op), ..step };
+        let step = self.referring(step, op, accesses, rest, common);
+        self.batch.push(step, op.sources.0, op.destinations.0 & !GENERAL);
     }
 
-    /// An operation with these accesses.
+    /// The step of an operation with these accesses.
     fn referring(
         &mut self,
         mut step: Step,
         op: &Op,
-        destinations: u64,
         accesses: Range<usize>,
         rest: &mut Rest<'_>,
         common: &mut Common,
-    ) {
-        step.addresses = lowest(op.address_sources.0).0;
+    ) -> Step {
         step.first = self.batch.references.len() as u32;
         let all = rest.all.accesses.get(accesses.clone()).unwrap_or_default();
         if let [access] = all {
@@ -217,57 +296,7 @@ impl Front {
                 step.stores += u16::from(self.reference(op, n, rest, common));
             }
         }
-        self.push(step, op.sources.0, destinations);
-    }
-
-    /// Adds a step.
-    #[inline]
-    fn push(&mut self, step: Step, sources: u64, destinations: u64) {
-        let (four, more_sources) = lowest::<4>(sources);
-        let (three, more_destinations) = lowest::<3>(destinations);
-        if more_sources | more_destinations != 0 {
-            self.push_wide(step, sources, destinations);
-            return;
-        }
-        // Written where it is, byte by byte: put together before, it would be read back before the bytes have arrived.
-        self.batch.steps.push(step);
-        if let Some(step) = self.batch.steps.last_mut() {
-            step.sources = four;
-            step.destinations = three;
-        }
-    }
-
-    /// Adds a step with others before and after it, as it has more registers than fit.
-    #[cold]
-    fn push_wide(&mut self, mut step: Step, mut sources: u64, destinations: u64) {
-        let mut between = 0;
-        while (sources | between).count_ones() > 4 {
-            let (mut merged, rest) = lowest::<4>(sources);
-            if between == 0 {
-                sources = rest;
-            } else {
-                let (three, rest) = lowest::<3>(sources);
-                sources = rest;
-                merged = [three[0], three[1], three[2], register::BETWEEN_NUMBER];
-            }
-            between = register::BETWEEN;
-            self.batch.steps.push(Step { sources: merged, destinations: lowest(between).0, ..plain(Kind::Merge) });
-        }
-        step.sources = lowest(sources | between).0;
-        if destinations.count_ones() <= 3 {
-            step.destinations = lowest(destinations).0;
-            self.batch.steps.push(step);
-            return;
-        }
-        step.destinations = lowest(register::BETWEEN).0;
-        self.batch.steps.push(step);
-        let mut left = destinations;
-        while left != 0 {
-            let (destinations, rest) = lowest(left);
-            left = rest;
-            let sources = lowest(register::BETWEEN).0;
-            self.batch.steps.push(Step { sources, destinations, ..plain(Kind::Merge) });
-        }
+        step
     }
 
     /// Adds one reference; false where there is no such access.
@@ -275,7 +304,7 @@ impl Front {
         let all = rest.all;
         let (Some(access), Some(served)) = (all.accesses.get(index), all.served.get(index)) else { return false };
         let line = Line { address: access.address, object: served.object.0, near: false, modes: 0 };
-        let mut reference = near(line);
+        let mut reference = nearby(line);
         reference.translation = match served.tlb {
             Tlb::L1 => Translation::Near,
             Tlb::L2 => Translation::Second,
@@ -358,66 +387,7 @@ impl Front {
     }
 }
 
-/// By how much the operations of a block can let times grow, without their references.
-fn growth(block: &Block, common: &Common) -> u64 {
-    u64::from(common.scale.worst_operation) * block.ops.len() as u64
-}
-
-/// Whether the stack engine handles an operation's stack pointer, if it changes it.
-fn stack(class: Class) -> bool {
-    matches!(class, Class::Move | Class::CallDirect | Class::CallIndirect | Class::Return)
-}
-
-/// The numbers of the lowest registers of a set, [`register::NONE`] where there are fewer; and the set without them.
-#[inline(always)]
-fn lowest<const N: usize>(mut set: u64) -> ([u8; N], u64) {
-    let mut numbers = [0; N];
-    for number in &mut numbers {
-        *number = set.trailing_zeros() as u8;
-        set &= set.wrapping_sub(1);
-    }
-    (numbers, set)
-}
-
-/// The step of an operation of each class, without its registers.
-pub(crate) fn templates(scale: &Scale) -> [Step; CLASSES] {
-    ALL_CLASSES.map(|class| {
-        let cost = cost(class);
-        Step {
-            order: match class {
-                Class::Atomic => Order::Stores,
-                Class::Fence | Class::Serialising => Order::All,
-                _ => Order::Free,
-            },
-            port: cost.port,
-            dispatch: scale.dispatch.min(255) as u8,
-            latency: u32::from(cost.latency) * scale.cycle,
-            busy: scale.interval[cost.port as usize] * u32::from(cost.busy),
-            branches: class.is_branch(),
-            ..plain(Kind::Plain)
-        }
-    })
-}
-
-fn plain(kind: Kind) -> Step {
-    Step {
-        kind,
-        order: Order::Free,
-        port: Port::None,
-        dispatch: 0,
-        sources: [register::NONE; 4],
-        addresses: [register::NONE; 3],
-        destinations: [register::NONE; 3],
-        loads: 0,
-        stores: 0,
-        latency: 0,
-        busy: 0,
-        branches: false,
-        first: 0,
-    }
-}
-
-fn near(line: Line) -> Reference {
+fn nearby(line: Line) -> Reference {
     Reference {
         place: Place::Near,
         translation: Translation::Near,
@@ -432,5 +402,119 @@ fn near(line: Line) -> Reference {
     }
 }
 
-/// So that the sets above are those of the blocks.
-const _: () = assert!(Registers::general(4).0 == STACK_POINTER && Registers::COUNT <= 59);
+#[cfg(test)]
+mod tests {
+    use super::super::medium::Medium;
+    use super::super::memory::{GroupTier, Memory};
+    use super::super::pipeline::Pipeline;
+    use super::super::plan::templates;
+    use super::super::run::run;
+    use super::super::width::Width;
+    use super::*;
+    use crate::block::Registers;
+    use crate::config::Tier;
+    use crate::machine::{Core, Machine};
+    use crate::objects::ObjectId;
+
+    /// Numbers by chance.
+    struct Chance(u64);
+
+    impl Chance {
+        fn below(&mut self, end: u64) -> u64 {
+            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (self.0 >> 33) % end
+        }
+
+        fn registers(&mut self) -> Registers {
+            (0..self.below(4)).fold(Registers::NONE, |set, _| set | Registers(1 << self.below(57)))
+        }
+
+        fn block(&mut self, number: u32) -> Block {
+            let classes =
+                [Class::Integer, Class::Move, Class::Multiply, Class::Vector, Class::Eliminated, Class::Atomic];
+            let mut ops: Vec<Op> = (0..1 + self.below(9))
+                .map(|at| Op {
+                    offset: at as u16,
+                    class: classes[self.below(6) as usize],
+                    loads: u8::from(self.below(3) == 0),
+                    stores: u8::from(self.below(4) == 0),
+                    sources: self.registers() | self.registers(),
+                    address_sources: self.registers(),
+                    destinations: self.registers() | self.registers(),
+                    ..Op::default()
+                })
+                .collect();
+            let fused = self.below(2) == 0;
+            ops.push(Op { class: Class::BranchConditional, sources: Registers::FLAGS, fused, ..Op::default() });
+            Block { address: u64::from(number) * 64, bytes: ops.len() as u32, ops: ops.into(), number }
+        }
+
+        /// What an execution touches, and how that is served.
+        fn touches(&mut self, block: &Block) -> (Vec<Access>, Vec<Served>) {
+            let mut accesses = Vec::new();
+            for (op, of) in block.ops.iter().enumerate() {
+                let kinds = (0..of.loads).map(|_| false).chain((0..of.stores).map(|_| true));
+                for store in kinds.collect::<Vec<_>>() {
+                    let address = self.below(512) * 4;
+                    accesses.push(Access { address, op: op as u16, bytes: 1 << self.below(4), store });
+                }
+            }
+            let level = |n| [Level::L1, Level::L1, Level::L1, Level::L2, Level::Llc, Level::Memory][n as usize];
+            let served = |tlb| Served { object: ObjectId(1), tlb, ..Served::default() };
+            let tlb = |n| if n == 0 { Tlb::Walk } else { Tlb::L1 };
+            let served = accesses.iter().map(|_| Served { level: level(self.below(6)), ..served(tlb(self.below(9))) });
+            let served = served.collect();
+            (accesses, served)
+        }
+    }
+
+    #[test]
+    fn plans_change_no_time() {
+        for core in [Core::default(), Core::sunny_cove()] {
+            let scale = Scale::new(&Machine { core, ..Machine::default() });
+            let tier: Tier = serde_json::from_str(
+                r#"{"name": "t", "read_latency_ns": 100, "read_bandwidth_gbs": 20, "write_bandwidth_gbs": 20}"#,
+            )
+            .unwrap();
+            let medium = Medium::new(&tier, &scale);
+            let worst_line = medium.worst();
+            let new = || {
+                let mut group = GroupTier::new(medium.clone());
+                group.set_default(0, true);
+                let common = Common {
+                    templates: templates(&scale),
+                    scale: scale.clone(),
+                    modes: Vec::new(),
+                    worst_line,
+                    plans: Vec::new(),
+                };
+                let memory = Memory { tiers: vec![group], modes: Vec::new() };
+                (Front::new(&scale), common, memory, Pipeline::new(&scale, 1, [0; 16]))
+            };
+            let (mut planned, mut alone) = (new(), new());
+            let mut chance = Chance(7);
+            let blocks: Vec<Block> = (1..20).map(|number| chance.block(number)).collect();
+            for round in 0..3000 {
+                let block = &blocks[chance.below(19) as usize];
+                let (accesses, served) = chance.touches(block);
+                let execution = Execution { block, accesses: &accesses, served: &served, traffic: &[], observed: &[] };
+                planned.0.execute(execution, &mut planned.1, &mut |_, _| {});
+                if !alone.0.resolve(block, ending(block)) {
+                    alone.0.batch.steps.push(plain(Kind::Restart));
+                }
+                let mut rest = Rest { all: execution, access: 0, traffic: 0, observed: 0 };
+                for (index, op) in block.ops.iter().enumerate() {
+                    alone.0.operation(index, op, &mut rest, &mut alone.1, &mut |_, _| {});
+                }
+                for (front, common, memory, pipeline) in [&mut planned, &mut alone] {
+                    pipeline.make_room(1 << 20);
+                    run(Width::available()[0], pipeline, memory, &front.batch, &common.scale, None);
+                    front.batch.clear();
+                }
+                assert_eq!(planned.3.clock(0), alone.3.clock(0), "after {round} blocks");
+                assert_eq!(planned.3.dispatch, alone.3.dispatch);
+            }
+            assert!(planned.3.clock(0) > 0);
+        }
+    }
+}

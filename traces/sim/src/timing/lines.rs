@@ -43,6 +43,14 @@ impl Arriving {
         Some(slot as u16)
     }
 
+    /// Whether a line may be on its way.
+    #[inline]
+    pub(crate) fn is_awaited(&self, address: u64, now: u64) -> bool {
+        let line = address / LINE_BYTES;
+        let entry = &self.slots[Self::slot(line)];
+        entry.0 == line && entry.1 > now
+    }
+
     /// Nothing is on its way.
     pub(crate) fn forget(&mut self) {
         self.slots.fill((u64::MAX, 0));

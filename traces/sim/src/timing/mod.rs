@@ -20,6 +20,7 @@ mod lines;
 mod medium;
 mod memory;
 mod pipeline;
+mod plan;
 mod predictor;
 mod run;
 mod sampling;
@@ -159,7 +160,13 @@ impl Timing {
         let gaps = config.sets.iter().map(|set| far(set.slow).saturating_sub(far(set.fast)).max(1)).collect();
         let sampling = config.sampling.map(|windows| Sampling::new(windows, config.sets.len()));
         let mut timing = Self {
-            common: Common { templates: front::templates(&scale), scale, modes: Vec::new(), worst_line: 0 },
+            common: Common {
+                templates: plan::templates(&scale),
+                scale,
+                modes: Vec::new(),
+                worst_line: 0,
+                plans: Vec::new(),
+            },
             media,
             sets: config.sets.clone(),
             gaps,

@@ -6,7 +6,7 @@
 //! Therefore moving it changes no result, and lanes may do it at different times.
 
 use super::memory::GroupTier;
-use super::scale::{Scale, WALKERS};
+use super::scale::Scale;
 use super::servers::{Channels, Servers};
 use super::step::File;
 use super::units::PORTS;
@@ -71,7 +71,7 @@ impl Pipeline {
             stores_at: 0,
             mshrs: Servers::new(scale.mshrs),
             superqueue: Servers::new(scale.superqueue),
-            walkers: Servers::new(WALKERS),
+            walkers: Servers::new(scale.walkers),
             arrivals: vec![V::ZERO; SLOTS],
             channels: (0..tiers).map(|_| GroupTier::channels()).collect(),
             horizon: 0,

@@ -63,6 +63,10 @@ impl Run<'_> {
         for step in &batch.steps {
             match step.kind {
                 Kind::Plain => self.plain(step),
+                Kind::Load => self.near_load(step, None),
+                Kind::Forwarded => self.near_load(step, Some(step.first as usize)),
+                Kind::Store => self.near_store(step),
+                Kind::Ordered => self.ordered(step),
                 Kind::Memory | Kind::Iteration => memory(self.w, self, step),
                 Kind::Merge => {
                     let ready = self.sources(step);
@@ -90,10 +94,28 @@ impl Run<'_> {
 
     #[inline(always)]
     fn write(&mut self, step: &Step, ready: V) {
-        for register in step.destinations {
-            self.p.file[usize::from(register)] = ready;
+        let [a, b, c] = step.destinations;
+        self.p.file[usize::from(a)] = ready;
+        // They are in order, and most operations write one.
+        if b != register::SINK {
+            self.p.file[usize::from(b)] = ready;
+            self.p.file[usize::from(c)] = ready;
         }
-        self.p.file[usize::from(register::NONE)] = V::ZERO;
+    }
+
+    /// An operation enters the reorder buffer.
+    #[inline(always)]
+    fn enter(&self, step: &Step) -> V {
+        self.p.dispatch.after(u32::from(step.dispatch)).max(self.p.rob[self.p.rob_at])
+    }
+
+    /// It is done then, and retires after those before it.
+    #[inline(always)]
+    fn leave(&mut self, done: V) {
+        let at = self.p.rob_at;
+        self.p.retire = self.p.retire.after(self.s.retire).max(done);
+        self.p.rob[at] = self.p.retire;
+        self.p.rob_at = next(at, self.p.rob.len());
     }
 
     /// When a unit of a port takes an operation that is dispatched now.
@@ -107,17 +129,65 @@ impl Run<'_> {
 
     #[inline(always)]
     fn plain(&mut self, step: &Step) {
-        let at = self.p.rob_at;
-        let mut dispatch = self.p.dispatch.after(u32::from(step.dispatch)).max(self.p.rob[at]);
-        if step.order != Order::Free {
-            dispatch = dispatch.max(self.p.committed).max(self.p.retire);
-        }
+        let dispatch = self.enter(step);
         let start = self.unit(step.port, dispatch, step.busy);
         let done = start.max(self.sources(step)).after(step.latency);
-        self.p.retire = self.p.retire.after(self.s.retire).max(done);
-        self.p.rob[at] = self.p.retire;
-        self.p.rob_at = next(at, self.p.rob.len());
+        self.leave(done);
+        self.p.dispatch = dispatch;
+        self.write(step, done);
+    }
+
+    #[inline(always)]
+    fn ordered(&mut self, step: &Step) {
+        let dispatch = self.enter(step).max(self.p.committed).max(self.p.retire);
+        let start = self.unit(step.port, dispatch, step.busy);
+        let done = start.max(self.sources(step)).after(step.latency);
+        self.leave(done);
         self.p.dispatch = if step.order == Order::All { done } else { dispatch };
+        self.write(step, done);
+    }
+
+    #[inline(always)]
+    fn addresses(&self, step: &Step) -> V {
+        let [a, b, c] = step.addresses.map(|register| self.p.file[usize::from(register)]);
+        a.max(b).max(c)
+    }
+
+    /// One load that hits the first level, or is given the data of a store that may be in the store buffer.
+    #[inline(always)]
+    fn near_load(&mut self, step: &Step, stored: Option<usize>) {
+        let at = self.p.loads_at;
+        let dispatch = self.enter(step).max(self.p.loads[at]);
+        let unit = self.unit(Port::Load, dispatch, self.s.interval[Port::Load as usize]);
+        let mut there = unit.max(self.addresses(step)).after(self.s.level[0]);
+        if let Some(data) = stored.and_then(|ring| self.p.stored.get(ring)) {
+            there = there.max(data.after(self.s.forward));
+        }
+        let start = self.unit(step.port, dispatch, step.busy);
+        let done = start.max(self.sources(step)).max(there).after(step.latency);
+        self.leave(done);
+        self.p.loads[at] = self.p.retire;
+        self.p.loads_at = next(at, self.p.loads.len());
+        self.p.dispatch = dispatch;
+        self.write(step, done);
+    }
+
+    /// One store to a line that the first level has.
+    #[inline(always)]
+    fn near_store(&mut self, step: &Step) {
+        let at = self.p.stores_at;
+        let dispatch = self.enter(step).max(self.p.stores[at]);
+        let start = self.unit(step.port, dispatch, step.busy);
+        let done = start.max(self.sources(step)).after(step.latency);
+        let interval = self.s.interval[Port::Store as usize];
+        let unit = self.unit(Port::Store, dispatch, interval);
+        let complete = done.max(unit.max(self.addresses(step)).after(self.s.cycle));
+        self.leave(complete);
+        self.p.committed = self.p.committed.after(interval).max(self.p.retire);
+        self.p.stores[at] = self.p.committed;
+        self.p.stored[at] = complete;
+        self.p.stores_at = next(at, self.p.stores.len());
+        self.p.dispatch = dispatch;
         self.write(step, done);
     }
 
@@ -132,8 +202,7 @@ impl Run<'_> {
         if step.order == Order::All {
             dispatch = dispatch.max(self.p.committed).max(self.p.retire);
         }
-        let [a, b, c] = step.addresses.map(|register| self.p.file[usize::from(register)]);
-        let mut address = dispatch.max(a).max(b.max(c));
+        let mut address = dispatch.max(self.addresses(step));
         if step.order == Order::Stores {
             address = address.max(self.p.committed);
         }

@@ -3,9 +3,9 @@
 //! With six operations dispatched in a cycle, one takes a sixth; the model lets each begin a sixth of a cycle after the one before
 //! instead of counting to six and waiting. On average that is the same, and it needs no counter in any lane.
 
-use super::units::{PORTS, Port, cost, units};
+use super::units::{PORTS, Port, cost, forward_cycles, units, vector_load_cycles};
 use crate::block::Class;
-use crate::machine::Machine;
+use crate::machine::{Machine, Units};
 
 /// Ticks of a cycle, where the widths of a core have no smaller common multiple.
 const MOST_TICKS: u32 = 48;
@@ -28,6 +28,8 @@ pub(crate) struct Scale {
     /// Ticks that a hit in the second-level TLB, and a page walk, add.
     pub(crate) stlb: u32,
     pub(crate) walk: u32,
+    /// Ticks that a load into a vector register takes longer.
+    pub(crate) vector_load: u32,
     /// Ticks from a store's data to a load that is given it.
     pub(crate) forward: u32,
     /// Ticks that a load waits after a store it can only partly be given has reached the cache.
@@ -40,19 +42,16 @@ pub(crate) struct Scale {
     pub(crate) store_buffer: usize,
     pub(crate) mshrs: usize,
     pub(crate) superqueue: usize,
+    pub(crate) walkers: usize,
+    /// Whose units they are.
+    pub(crate) units: Units,
     /// Longest an operation can take without its references, and one reference without memory, in ticks.
     pub(crate) worst_operation: u32,
     pub(crate) worst_reference: u32,
 }
 
-/// Page walks at the same time: Zen 4 has six walkers (Software Optimization Guide 57647, 2.7.2).
-pub(crate) const WALKERS: usize = 6;
-
-/// Cycles from a store's data to a load that is given it from the store buffer: 7 or 8 on Zen 4 where it is not renamed away, 5 on
-/// Golden Cove (Fog, "The microarchitecture of Intel, AMD and VIA CPUs", 2023).
-const FORWARD_CYCLES: u32 = 7;
-
-/// Cycles that are lost when a load overlaps a store but is not inside it, after the store reached the cache (ibid.: 13 to 14 in all).
+/// Cycles that are lost when a load overlaps a store but is not inside it, after the store reached the cache (Fog, "The
+/// microarchitecture of Intel, AMD and VIA CPUs", 2023: 13 to 14 in all).
 const BLOCKED_CYCLES: u32 = 8;
 
 impl Scale {
@@ -95,7 +94,8 @@ impl Scale {
             level: level.map(|cycles| cycles * cycle),
             stlb: stlb * cycle,
             walk: (stlb + machine.walk_cycles) * cycle,
-            forward: FORWARD_CYCLES * cycle,
+            vector_load: vector_load_cycles(core.units) * cycle,
+            forward: forward_cycles(core.units) * cycle,
             blocked: BLOCKED_CYCLES * cycle,
             mispredict: core.mispredict_cycles * cycle,
             rob: core.rob as usize,
@@ -103,8 +103,12 @@ impl Scale {
             store_buffer: core.store_buffer as usize,
             mshrs: core.mshrs as usize,
             superqueue: core.llc_mshrs as usize,
-            worst_operation: (u32::from(cost(Class::Serialising).latency) + core.mispredict_cycles + 4) * cycle,
-            worst_reference: (longest + stlb + machine.walk_cycles + FORWARD_CYCLES + BLOCKED_CYCLES + 4) * cycle,
+            walkers: core.walkers as usize,
+            units: core.units,
+            worst_operation: (u32::from(cost(core.units, Class::Serialising).latency) + core.mispredict_cycles + 4)
+                * cycle,
+            worst_reference: (longest + stlb + machine.walk_cycles + forward_cycles(core.units) + BLOCKED_CYCLES + 4)
+                * cycle,
         }
     }
 

@@ -9,8 +9,10 @@ pub(crate) mod register {
     pub(crate) const BRANCH: u64 = 1 << 59;
     /// Between the steps of one operation with more sources or destinations than fit into one.
     pub(crate) const BETWEEN: u64 = 1 << 63;
-    /// The number that stands for none. As a source it is always ready; what is written to it is forgotten.
+    /// The number that stands for none among sources: always ready.
     pub(crate) const NONE: u8 = 64;
+    /// The number that stands for none among what is written: nothing reads it.
+    pub(crate) const SINK: u8 = 65;
     /// Numbers of [`BRANCH`] and [`BETWEEN`].
     pub(crate) const BRANCH_NUMBER: usize = 59;
     pub(crate) const BETWEEN_NUMBER: u8 = 63;
@@ -22,6 +24,14 @@ pub(crate) mod register {
 pub(crate) enum Kind {
     /// An operation without references.
     Plain,
+    /// The same, and it waits for others besides its sources.
+    Ordered,
+    /// One load that the first-level cache serves.
+    Load,
+    /// One load that the store buffer serves: `first` is its place there.
+    Forwarded,
+    /// One store to a line in the first-level cache.
+    Store,
     /// An operation with references.
     Memory,
     /// One iteration of a `rep` instruction: no place in the reorder buffer.
@@ -67,13 +77,6 @@ pub(crate) struct Step {
     pub(crate) busy: u32,
     /// The first of its references.
     pub(crate) first: u32,
-}
-
-impl Step {
-    /// What it writes as a branch.
-    pub(crate) fn resolves(&self) -> u64 {
-        if self.branches { register::BRANCH } else { 0 }
-    }
 }
 
 /// Where a reference finds its line.

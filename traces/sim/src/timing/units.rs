@@ -1,12 +1,12 @@
 //! How long operations take and which units they need.
 //!
-//! Figures are of AMD's Zen 4: `[SOG]` is AMD's "Software Optimization Guide for the AMD Zen4 Microarchitecture" (57647, with its
+//! Figures are of AMD's Zen 4, and where it differs of Intel's Sunny Cove: `[SOG]` is AMD's "Software Optimization Guide for the AMD Zen4 Microarchitecture" (57647, with its
 //! spreadsheet of latencies), `[LLVM]` the scheduling model made from it and from measurements (`X86ScheduleZnver4.td`), `[uops]`
-//! the measurements at uops.info (Abel, Reineke, ASPLOS 2019). Intel's Golden Cove differs by a cycle here and there. Where a
-//! latency depends on the operands, it is one of the middle.
+//! the measurements at uops.info (Abel, Reineke, ASPLOS 2019), `[Fog]` his "The microarchitecture of Intel, AMD and VIA CPUs", 2023.
+//! Where a latency depends on the operands, it is one of the middle.
 
 use crate::block::Class;
-use crate::machine::Core;
+use crate::machine::{Core, Units};
 
 /// Ports: groups of units that start a bounded number of operations in a cycle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,14 +40,50 @@ pub(crate) struct Cost {
     pub(crate) busy: u16,
 }
 
-/// Cycles that a load into a vector register takes longer than one into a general register: 7 instead of 4 ([SOG] 2.12).
-pub(crate) const VECTOR_LOAD_CYCLES: u32 = 3;
+/// Cycles that a load into a vector register takes longer than one into a general register: 7 instead of 4 on Zen 4 ([SOG] 2.12), 6
+/// instead of 5 on Sunny Cove ([uops], MOVAPS).
+pub(crate) const fn vector_load_cycles(units: Units) -> u32 {
+    match units {
+        Units::Zen4 => 3,
+        Units::SunnyCove => 1,
+    }
+}
+
+/// Cycles from a store's data to a load that is given it from the store buffer: 7 or 8 on Zen 4 where it is not renamed away, 5 on
+/// Intel's cores since Skylake ([Fog]).
+pub(crate) const fn forward_cycles(units: Units) -> u32 {
+    match units {
+        Units::Zen4 => 7,
+        Units::SunnyCove => 5,
+    }
+}
 
 /// Bytes of a `rep` string instruction in a cycle: what Zen 4 and Golden Cove move within the first-level cache, [uops].
 pub(crate) const REPEAT_BYTES: u32 = 32;
 
 /// Cost of a class.
-pub(crate) const fn cost(class: Class) -> Cost {
+pub(crate) const fn cost(units: Units, class: Class) -> Cost {
+    match units {
+        Units::Zen4 => of_zen4(class),
+        Units::SunnyCove => of_sunny_cove(class),
+    }
+}
+
+/// [uops] for Ice Lake, where it is not as Zen 4. Additions and multiplications share two units ([Fog]).
+const fn of_sunny_cove(class: Class) -> Cost {
+    let (port, latency, busy) = match class {
+        Class::Divide => (Port::Divider, 12, 6),
+        Class::DivideLong => (Port::Divider, 14, 10),
+        Class::FloatAdd | Class::FloatMultiply | Class::FloatFused | Class::Convert => (Port::FloatMultiply, 4, 1),
+        Class::FloatDivide => (Port::FloatDivider, 14, 4),
+        Class::FloatSqrt => (Port::FloatDivider, 18, 6),
+        Class::VectorMultiply => (Port::FloatMultiply, 5, 1),
+        _ => return of_zen4(class),
+    };
+    Cost { port, latency, busy }
+}
+
+const fn of_zen4(class: Class) -> Cost {
     let (port, latency, busy) = match class {
         // Handled when renamed ([SOG] 2.9.4); moves to and from memory need only the load and store units.
         Class::Nop | Class::Eliminated | Class::Move | Class::Repeat => (Port::None, 0, 0),
@@ -127,7 +163,8 @@ pub(crate) const ALL_CLASSES: [Class; CLASSES] = [
 /// Units behind each port of a core.
 pub(crate) fn units(core: &Core, port: Port) -> u32 {
     // [SOG] 2.10, 2.11: of four vector pipes two add, two multiply and two shuffle; one multiplies integers; two take branches.
-    let half = (core.vector_ports / 2).max(1);
+    // Sunny Cove: two of three multiply and two shuffle ([Fog]).
+    let half = core.vector_ports.div_ceil(2);
     match port {
         Port::None | Port::Multiplier | Port::Divider | Port::FloatDivider => 1,
         Port::Integer => core.integer_ports,
@@ -145,8 +182,12 @@ mod tests {
 
     #[test]
     fn dividers_are_not_pipelined_and_multipliers_are() {
-        assert_eq!(cost(Class::Divide).latency, cost(Class::Divide).busy);
-        assert_eq!((cost(Class::Multiply).latency, cost(Class::Multiply).busy), (3, 1));
+        let divide = cost(Units::Zen4, Class::Divide);
+        assert_eq!(divide.latency, divide.busy);
+        for units in [Units::Zen4, Units::SunnyCove] {
+            assert!(cost(units, Class::DivideLong).busy > 4);
+            assert_eq!((cost(units, Class::Multiply).latency, cost(units, Class::Multiply).busy), (3, 1));
+        }
     }
 
     #[test]

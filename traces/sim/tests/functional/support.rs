@@ -40,7 +40,7 @@ impl Machinery {
 
     pub(crate) fn of(config: &Config) -> Self {
         let ops = (0..64).map(|n| Op { offset: n * 4, non_temporal: n == 63, ..Op::default() });
-        let block = Block { address: 0x40_0000, bytes: 256, ops: ops.collect() };
+        let block = Block { address: 0x40_0000, bytes: 256, ops: ops.collect(), number: 0 };
         Self { simulator: Simulator::new(config).expect("a valid configuration"), block }
     }
 

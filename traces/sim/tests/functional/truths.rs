@@ -192,7 +192,7 @@ fn instructions_are_fetched_through_the_same_last_level() {
     let l1i = Some(Cache { bytes: 4 * 64, ways: 4, ..small().l1d });
     let config = Config { machine: Machine { l1i, ..small() }, ..Config::default() };
     let mut simulator = tierscope_sim::Simulator::new(&config).unwrap();
-    let block = |address| Block { address, bytes: 128, ops: vec![Op::default(); 32].into() };
+    let block = |address| Block { address, bytes: 128, ops: vec![Op::default(); 32].into(), number: 0 };
     for _ in 0..10 {
         let _ = simulator.execute(0, &block(0x1000), &[]);
     }

@@ -59,7 +59,7 @@ pub(super) fn block(ops: &[Op]) -> Block {
 
 pub(super) fn block_at(address: u64, ops: &[Op]) -> Block {
     let ops: Box<[Op]> = ops.iter().enumerate().map(|(n, op)| Op { offset: 4 * n as u16, ..*op }).collect();
-    Block { address, bytes: 4 * ops.len() as u32, ops }
+    Block { address, bytes: 4 * ops.len() as u32, ops, number: 0 }
 }
 
 /// An access, and who served it.
