@@ -4,8 +4,8 @@
 //   kernels machine        prints the clock, and the latency of chains of 4 KiB to 64 MiB in huge and in small pages
 //
 // Kernels, by what bounds them: add, multiply, divide, float (latencies of units); wide (as many operations as fit); branch (guesses
-// that fail); forward (what was just stored is loaded); chain-l1, chain-l2, chain (latency of loads); random (misses that
-// overlap); stream (a prefetched stream); store (a written stream); scatter (stores that miss).
+// that fail); forward (what was just stored is loaded); chain-l1, chain-l2, chain (latency of loads); gather (misses that
+// overlap); read (a prefetched stream); write (a written stream); scatter (stores that miss).
 #define _GNU_SOURCE
 #include "tierscope.h"
 
@@ -144,17 +144,17 @@ static uint64_t work(const char *kernel, long steps, uint64_t *words, size_t cou
             __asm__ volatile("mov %0, (%1)\n mov (%1), %0\n add $1, %0" : "+r"(sum) : "r"(&words[step & 7]) : "memory");
     } else if (!strncmp(kernel, "chain", 5)) {
         sum += (uintptr_t)follow(at, steps);
-    } else if (!strcmp(kernel, "random")) {
+    } else if (!strcmp(kernel, "gather")) {
         uint64_t index = 1;
         for (long step = 0; step < steps; step++) {
             index = index * 6364136223846793005u + 1442695040888963407u;
             sum += words[(index >> 20) & mask];
         }
-    } else if (!strcmp(kernel, "stream")) {
+    } else if (!strcmp(kernel, "read")) {
         for (long step = 0; step < steps; step++)
             for (size_t word = 0; word < count; word++)
                 sum += words[word];
-    } else if (!strcmp(kernel, "store")) {
+    } else if (!strcmp(kernel, "write")) {
         for (long step = 0; step < steps; step++)
             for (size_t word = 0; word < count; word++) {
                 words[word] = word;

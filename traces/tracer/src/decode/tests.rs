@@ -139,6 +139,26 @@ fn a_block_knows_where_its_instructions_lie_and_what_moves_in_pieces() {
 }
 
 #[test]
+fn a_jump_is_one_with_the_comparison_before_it_where_cores_decode_them_so() {
+    let fused = |hex: &str| decode(0x1000, &code(hex)).block.ops.last().unwrap().fused;
+    for (hex, one) in [
+        ("48 39 d8 74 00", true),           // cmp rax, rbx; jz
+        ("48 3b 03 72 00", true),           // cmp rax, [rbx]; jb
+        ("48 85 c0 78 00", true),           // test rax, rax; js
+        ("48 ff c8 75 00", true),           // dec rax; jnz
+        ("48 39 d8 78 00", false),          // cmp rax, rbx; js
+        ("48 ff c8 72 00", false),          // dec rax; jb
+        ("48 83 3b 07 74 00", false),       // cmp qword ptr [rbx], 7; jz
+        ("48 01 03 74 00", false),          // add [rbx], rax; jz
+        ("48 d1 e8 74 00", false),          // shr rax, 1; jz
+        ("48 39 d8 48 89 c1 74 00", false), // cmp rax, rbx; mov rcx, rax; jz
+        ("48 39 d8 eb 00", false),          // cmp rax, rbx; jmp
+    ] {
+        assert_eq!(fused(hex), one, "{hex}");
+    }
+}
+
+#[test]
 fn any_bytes_decode_or_end_the_block() {
     let mut state = 1_u64;
     for _ in 0..20_000 {
