@@ -170,7 +170,7 @@ impl Simulator {
                 Step::Left(left) => {
                     if let Some(block) = under_way.take() {
                         let ops = block.ops.get(..usize::from(left.executed)).unwrap_or(&block.ops);
-                        let part = Block { ops: ops.into(), ..*block };
+                        let part = Block { ops: ops.into(), number: 0, ..*block };
                         self.close(cpu, Some(&part), &mut accesses);
                     }
                 }

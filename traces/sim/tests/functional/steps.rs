@@ -33,7 +33,12 @@ fn blocks() -> Vec<Block> {
     let block = |n: u64| {
         let last = n * 5 + 3;
         let op = |index: u64| Op { offset: index as u16 * 4, non_temporal: index == last, ..Op::default() };
-        Block { address: 0x40_0000 + n * 0x1234, bytes: last as u32 * 4 + 4, ops: (0..=last).map(op).collect() }
+        Block {
+            address: 0x40_0000 + n * 0x1234,
+            bytes: last as u32 * 4 + 4,
+            ops: (0..=last).map(op).collect(),
+            number: 0,
+        }
     };
     (0..5).map(block).collect()
 }
@@ -128,7 +133,7 @@ fn by_executions(config: &Config, acts: &[Act]) -> (Outcome, Vec<Sample>, bool) 
         let packed = self::accesses(accesses, block);
         let executed = if *is_left { left(block, &packed).executed.into() } else { block.ops.len() };
         let accesses: Vec<Access> = packed.into_iter().map(Packed::access).collect();
-        let part = Block { ops: block.ops[..executed].into(), ..*block };
+        let part = Block { ops: block.ops[..executed].into(), number: 0, ..*block };
         stops |= simulator.execute(*cpu, &part, &accesses) == Next::Stop;
     }
     let (outcome, samples) = finish(simulator);
