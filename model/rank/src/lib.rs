@@ -22,7 +22,7 @@ mod random;
 pub mod table;
 
 pub use conformal::COVERAGE;
-pub use evaluate::{Ablation, Evaluation, Ranker, evaluate};
+pub use evaluate::{Ablation, Evaluation, Ranker, evaluate, evaluate_model};
 pub use feature::{FEATURES, Family, Feature, Features, Group, Name};
 pub use lattice::{Lattice, Slowdown};
 pub use learn::inputs::Target;

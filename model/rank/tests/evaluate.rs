@@ -2,7 +2,9 @@
 
 mod support;
 
-use tierscope_rank::{Ablation, Case, Counted, Family, Lattice, Ranker, Row, Set, TierPair, evaluate};
+use tierscope_rank::{
+    Ablation, Case, Counted, Family, Lattice, Model, Ranker, Row, Set, TierPair, evaluate, evaluate_model,
+};
 
 fn row(object: &str, bytes: u64, criticality: f64) -> Row {
     Row {
@@ -109,4 +111,13 @@ fn features_together_rank_better_than_any_group_alone() {
         assert!(all.misplaced < alone.misplaced, "{}", alone.features);
     }
     assert!(ablation.to_string().contains("without physics"));
+}
+
+#[test]
+fn a_model_is_evaluated_on_a_program_of_another_table() {
+    let model = Model::train(&support::table(6, 1), Family::Clock).unwrap();
+    let found = evaluate_model(&model, &support::table(1, 7));
+    assert_eq!((found.programs, found.rows.len()), (1, 9 * Ranker::ALL.len()));
+    let nothing = evaluate_model(&model, &tierscope_rank::Table::default());
+    assert!(nothing.rows.is_empty() && nothing.to_json()["summary"]["mean_regret_vs_oracle"].is_null());
 }

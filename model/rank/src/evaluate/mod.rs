@@ -185,6 +185,17 @@ pub fn evaluate(
     Ok(gather(family, parts))
 }
 
+/// Evaluates all rankers on programs that `model` was not trained on: those of another table than its own.
+#[must_use]
+pub fn evaluate_model(model: &Model, table: &Table) -> Evaluation {
+    let programs = table.programs();
+    let parts = programs.iter().map(|program| {
+        let (_, own) = without(table, program);
+        judge_program(model, &own)
+    });
+    gather(model.family(), parts.collect())
+}
+
 /// What is learnt from every program but one: nothing of that one reaches it.
 ///
 /// # Errors
@@ -198,12 +209,16 @@ pub fn train_without(table: &Table, family: Family, program: &str) -> Result<Mod
 fn one(table: &Table, family: Family, program: &str) -> Result<Part, TrainError> {
     let model = train_without(table, family, program)?;
     let (_, own) = without(table, program);
+    Ok(judge_program(&model, &own))
+}
+
+fn judge_program(model: &Model, own: &Table) -> Part {
     let mut part = Part { chosen: model.kind().as_str().into(), ..Part::default() };
     part.orders.resize_with(Ranker::ALL.len(), Vec::new);
-    for case in cases(&own) {
-        judge_case(&mut part, &model, family, &case);
+    for case in cases(own) {
+        judge_case(&mut part, model, &case);
     }
-    Ok(part)
+    part
 }
 
 /// The table without a program, and that program's part of it.
@@ -225,7 +240,8 @@ fn cases(table: &Table) -> Vec<CaseOf<'_>> {
     cases.into_values().collect()
 }
 
-fn judge_case(part: &mut Part, model: &Model, family: Family, case: &CaseOf) {
+fn judge_case(part: &mut Part, model: &Model, case: &CaseOf) {
+    let family = model.family();
     let mut scratch = Scratch::default();
     let mut predicted: BTreeMap<&str, Predicted> = BTreeMap::new();
     for row in &case.rows {
