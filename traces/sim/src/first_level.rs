@@ -9,7 +9,7 @@
 //! applies. Whatever else is done to a line, or could be, clears its place.
 
 use crate::array::{Array, Found};
-use crate::line::{DIRTY, EMPTY, LINE_SHIFT, PREFETCHED, SHARED, word};
+use crate::line::{DIRTY, EMPTY, LINE_SHIFT, PREFETCHED, SHARED, word_at};
 use crate::machine::Cache;
 use crate::objects::ObjectId;
 
@@ -36,16 +36,16 @@ impl FirstLevel {
         (line & self.mask) as usize % NEWEST
     }
 
-    /// Whether a line is the newest, so that loading it changes nothing.
+    /// Whether the line of an address is the newest, so that loading it changes nothing.
     #[inline(always)]
-    pub(crate) fn load_again(&self, wanted: u64) -> bool {
-        (self.newest[self.place(wanted)] ^ word(wanted, ObjectId::NONE)) >> LINE_SHIFT == 0
+    pub(crate) fn load_again(&self, address: u64) -> bool {
+        (self.newest[self.place(address >> 6)] ^ word_at(address, ObjectId::NONE)) >> LINE_SHIFT == 0
     }
 
-    /// Whether a line is the newest and was last written by this object, so that storing to it changes nothing.
+    /// Whether the line of an address is the newest and was last written by this object, so that storing to it changes nothing.
     #[inline(always)]
-    pub(crate) fn store_again(&self, wanted: u64, object: ObjectId) -> bool {
-        self.newest[self.place(wanted)] == word(wanted, object) | DIRTY
+    pub(crate) fn store_again(&self, address: u64, object: ObjectId) -> bool {
+        self.newest[self.place(address >> 6)] == word_at(address, object) | DIRTY
     }
 
     /// Loads a line, or stores `stored` to it, if it is there and nobody else need know. False where it is not so, and then nothing
@@ -94,7 +94,7 @@ impl FirstLevel {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::line::line;
+    use crate::line::{address_of, line, word};
     use crate::machine::{Machine, Replacement};
     use proptest::prelude::*;
 
@@ -145,7 +145,7 @@ mod tests {
                 match step {
                     Step::Load(wanted) => {
                         let left = far(&mut array, wanted, None);
-                        if level.load_again(wanted) || level.access_near(wanted, None) {
+                        if level.load_again(address_of(wanted)) || level.access_near(wanted, None) {
                             prop_assert_eq!(left, None);
                         } else {
                             let found = match level.access(wanted, word(wanted, ObjectId::NONE)) {
@@ -161,7 +161,7 @@ mod tests {
                     Step::Store(wanted, object) => {
                         let stored = word(wanted, ObjectId(object)) | DIRTY;
                         let left = far(&mut array, wanted, Some(stored));
-                        if level.store_again(wanted, ObjectId(object)) || level.access_near(wanted, Some(stored)) {
+                        if level.store_again(address_of(wanted), ObjectId(object)) || level.access_near(wanted, Some(stored)) {
                             prop_assert_eq!(left, None);
                         } else {
                             let found = match level.access(wanted, stored) {

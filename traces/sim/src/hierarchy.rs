@@ -241,7 +241,7 @@ impl Hierarchy {
         let address = block.address;
         for line in lines(block) {
             let l1i = &mut self.cores[core].l1i;
-            if l1i.as_mut().is_some_and(|l1i| l1i.load_again(line) || l1i.access_near(line, None)) {
+            if l1i.as_mut().is_some_and(|l1i| l1i.load_again(address_of(line)) || l1i.access_near(line, None)) {
                 continue;
             }
             let object = map.find(address_of(line));

@@ -46,6 +46,12 @@ pub(crate) fn word(line: u64, owner: ObjectId) -> u64 {
     line << LINE_SHIFT | u64::from(owner.0) << OWNER_SHIFT
 }
 
+/// The word of the clean line of an owner that holds an address.
+#[inline(always)]
+pub(crate) fn word_at(address: u64, owner: ObjectId) -> u64 {
+    (address >> 6) << LINE_SHIFT | u64::from(owner.0) << OWNER_SHIFT
+}
+
 /// The line of a word.
 pub(crate) fn line(word: u64) -> u64 {
     word >> LINE_SHIFT
@@ -65,6 +71,8 @@ mod tests {
         let address = 0x7fff_ffff_e040;
         let dirty = word(line_of(address), ObjectId(MOST_OBJECTS - 1)) | DIRTY;
         assert_eq!((address_of(line(dirty)), owner(dirty), dirty & 7), (address, ObjectId(MOST_OBJECTS - 1), DIRTY));
+        assert_eq!(word_at(address, ObjectId(77)), word(line_of(address), ObjectId(77)));
         assert_eq!(line_of(0xffff_8000_0000_0040), 1);
+        assert_eq!(word_at(0xffff_8000_0000_0040, ObjectId(77)), word(1, ObjectId(77)));
     }
 }

@@ -58,8 +58,7 @@ impl Private {
         let within = self.tlb.access_near(address);
         if let Some(within) = within {
             let object = map.find_within(within, address);
-            let line = line_of(address);
-            let again = if store { self.l1d.store_again(line, object) } else { self.l1d.load_again(line) };
+            let again = if store { self.l1d.store_again(address, object) } else { self.l1d.load_again(address) };
             if again {
                 return Some(object);
             }
@@ -84,8 +83,10 @@ impl Private {
     #[inline(always)]
     pub(crate) fn fetch_again(&self, block: &Block) -> bool {
         let Some(l1i) = &self.l1i else { return true };
-        let (first, last) = lines(block).into_inner();
-        l1i.load_again(first) && (first == last || first + 1 == last && l1i.load_again(last))
+        let Block { address, bytes, .. } = *block;
+        let end = address.wrapping_add(u64::from(bytes.max(1)) - 1);
+        // Of more lines one could be between them.
+        l1i.load_again(address) && l1i.load_again(end) && (end >> 6).wrapping_sub(address >> 6) < 2
     }
 
     /// To be called before accesses, and with the same map as they are.

@@ -14,8 +14,9 @@ pub enum Step<'a> {
     Block(&'a Block),
     /// The block it is in accesses memory.
     Access(Packed),
-    /// It has left the block it is in before its end. Of each execution at most once, after its accesses.
-    Left(Left),
+    /// It has left the block it is in before its end: where, [`Steps::left`] says, which is asked before the next step. Of each
+    /// execution at most once, after its accesses.
+    Left,
     /// It does nothing more for now: the block it is in is over.
     End,
 }
@@ -29,10 +30,14 @@ pub struct Left {
     pub beyond: u32,
 }
 
-/// Where steps come from. The first is [`Step::Block`] or [`Step::End`].
-pub trait Steps<'a> {
+/// Where steps come from. The first is [`Step::Block`] or [`Step::End`]. Copied into a loop and back, so that its state can be in
+/// registers: it should be small.
+pub trait Steps<'a>: Clone {
     /// The next step. After [`Step::End`] it is not asked again.
     fn next(&mut self) -> Step<'a>;
+
+    /// After [`Step::Left`]: where.
+    fn left(&mut self) -> Left;
 }
 
 /// An access in a word.
@@ -42,7 +47,7 @@ pub trait Steps<'a> {
 /// 48..57  index of the instruction in its block
 /// 57      store
 /// 58..62  how many bytes: index into [`Packed::BYTES`]
-/// 62..64  0
+/// 62..64  anything
 /// ```
 ///
 /// A store by an instruction that is [`non_temporal`](crate::Op::non_temporal) must have one of the sizes from
@@ -74,7 +79,13 @@ impl Packed {
     /// From its word.
     #[inline(always)]
     pub const fn from_word(word: u64) -> Self {
-        Self(word & (u64::MAX >> 2))
+        Self(word)
+    }
+
+    /// Whether a word's last four bits are 0, as they are of accesses of up to eight bytes and a power of two.
+    #[inline(always)]
+    pub const fn is_small(word: u64) -> bool {
+        word >> 60 == 0
     }
 
     /// First byte.
@@ -96,20 +107,18 @@ impl Packed {
     }
 
     fn size(self) -> usize {
-        (self.0 >> 58) as usize
+        (self.0 >> 58) as usize % 16
     }
 
     /// Whether it lies in one line and goes through the caches.
     #[inline(always)]
     pub(crate) fn is_plain(self) -> bool {
-        let last = LAST_INSIDE.get(self.size()).copied().unwrap_or(-1);
-        (self.0 % LINE_BYTES) as i64 <= i64::from(last)
+        (self.0 % LINE_BYTES) as i32 <= i32::from(LAST_INSIDE[self.size()])
     }
 
     /// With its parts apart.
     pub fn access(self) -> Access {
-        let bytes = Self::BYTES.get(self.size()).copied().unwrap_or(8);
-        Access { address: self.address(), op: self.op(), bytes, store: self.is_store() }
+        Access { address: self.address(), op: self.op(), bytes: Self::BYTES[self.size()], store: self.is_store() }
     }
 }
 

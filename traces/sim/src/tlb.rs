@@ -33,7 +33,7 @@ const NOTHING: Near = Near { page: NO_PAGE, entry: 0, within: Within::NOTHING };
 /// Both levels.
 #[derive(Debug, Clone)]
 pub(crate) struct Tlb {
-    near: Box<[Near; NEAR]>,
+    near: [Near; NEAR],
     /// Of the map of objects that `near` was made from.
     changes: u64,
     /// What is added to the shift of small pages.
@@ -60,7 +60,7 @@ impl Tlb {
         let Translations { ways, .. } = machine.dtlb;
         let second = |shape: &Translations| Array::new(u64::from(sets(shape)), shape.ways, Replacement::Lru);
         Self {
-            near: Box::new([NOTHING; NEAR]),
+            near: [NOTHING; NEAR],
             changes: 0,
             shift: machine.page.shift() - SMALL_PAGE_SHIFT,
             first: Recency::new(sets(&machine.dtlb) as usize, ways as usize),

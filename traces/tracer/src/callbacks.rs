@@ -1,6 +1,6 @@
 //! What QEMU calls, on the guest's threads.
 //!
-//! The two callbacks that run for each block and each access write a word and nothing else. None of them can panic but those that
+//! The callbacks that run for each block and each access write a word and nothing else. None of them can panic but those that
 //! translate and look at system calls, which are contained: a panic there ends the recording, is said on standard error, and the
 //! program goes on.
 //!
@@ -90,11 +90,71 @@ fn begin(cpu: c_uint) -> Option<&'static mut Log> {
 
 /// A block is entered.
 pub(crate) unsafe extern "C" fn on_block(cpu: c_uint, block: *mut c_void) {
+    // SAFETY: QEMU calls on the cpu's own thread, and callbacks do not nest.
+    match unsafe { log::of_cpu(cpu) } {
+        Some(log) if !log.is_enough() => log.block(block.cast()),
+        _ => on_block_anew(cpu, block),
+    }
+}
+
+/// The same where there is no log or it is full.
+#[cold]
+#[inline(never)]
+fn on_block_anew(cpu: c_uint, block: *mut c_void) {
     let Some(log) = log_of(cpu) else { return };
     if log.is_enough() {
         link::hand_over(log);
     }
     log.block(block.cast());
+}
+
+/// A tag as the upper bits of a word, with another in the lowest.
+pub(crate) fn one(tag: MemoryTag, other: MemoryTag) -> u64 {
+    tag.to_word() | other.to_word() >> MemoryTag::ADDRESS_BITS
+}
+
+/// An access that is what its instruction is known to do.
+///
+/// # Safety
+///
+/// As for those that call it.
+#[inline(always)]
+unsafe fn on_one(cpu: c_uint, description: u32, address: u64, tags: *mut c_void, expected: u32) {
+    let tags = tags as u64;
+    // SAFETY: QEMU calls on the cpu's own thread, and callbacks do not nest.
+    match unsafe { log::of_cpu(cpu) } {
+        Some(log) if qemu::kind(description) == expected => {
+            // SAFETY: the block was entered before, and is one whose accesses there is room for.
+            unsafe { log.access_with_room(address, tags & !u64::from(u16::MAX)) }
+        }
+        _ => unexpected(cpu, description, address, tags, expected),
+    }
+}
+
+/// An access that its instruction was not known to make.
+#[cold]
+#[inline(never)]
+fn unexpected(cpu: c_uint, description: u32, address: u64, tags: u64, expected: u32) {
+    let Some(log) = log_of(cpu) else { return };
+    let kind = qemu::kind(description);
+    for this in [LOADS, STORES] {
+        if kind & this != 0 {
+            let tag = if this == expected { tags & !u64::from(u16::MAX) } else { tags << MemoryTag::ADDRESS_BITS };
+            log.access(address, tag);
+        }
+    }
+}
+
+/// An instruction of a bounded block that only reads did so; its tags are [`one`].
+pub(crate) unsafe extern "C" fn on_load(cpu: c_uint, description: u32, address: u64, tags: *mut c_void) {
+    // SAFETY: the callback is asked for in bounded blocks only.
+    unsafe { on_one(cpu, description, address, tags, LOADS) }
+}
+
+/// An instruction of a bounded block that only writes did so; its tags are [`one`].
+pub(crate) unsafe extern "C" fn on_store(cpu: c_uint, description: u32, address: u64, tags: *mut c_void) {
+    // SAFETY: as above.
+    unsafe { on_one(cpu, description, address, tags, STORES) }
 }
 
 /// An instruction's tags in one word: that of its loads, and above it that of its stores.

@@ -23,8 +23,10 @@ pub(crate) const MAX_CPUS: usize = 8192;
 
 /// Words of a log.
 const WORDS: usize = 1 << 14;
+/// Words there is room for when a block is entered.
+pub(crate) const ROOM: usize = 2048;
 /// Words after which it is handed over at the next block, while there is one thread.
-const MANY: usize = WORDS - 2048;
+const MANY: usize = WORDS - ROOM;
 /// The same while there are several.
 const FEW: usize = 4096;
 
@@ -165,10 +167,25 @@ impl Log {
         self.push(address & ADDRESS | tag);
     }
 
-    /// Appends that a block was entered.
+    /// Appends an access without a look at how much room there is.
+    ///
+    /// # Safety
+    ///
+    /// Since the last [`Log::block`] fewer than [`ROOM`] words were appended.
+    #[inline(always)]
+    pub(crate) unsafe fn access_with_room(&mut self, address: u64, tag: u64) {
+        // SAFETY: `block` made the room, the caller says it is left, and what hands the log over or grows it leaves more.
+        unsafe { self.put(address & ADDRESS | tag) }
+    }
+
+    /// Appends that a block was entered. Afterwards there is room for [`ROOM`] words, less this one.
     #[inline(always)]
     pub(crate) fn block(&mut self, block: *const Decoded) {
-        self.push(block as u64 | BLOCK);
+        if self.is_enough() {
+            self.grow();
+        }
+        // SAFETY: there is room, see `point`.
+        unsafe { self.put(block as u64 | BLOCK) }
     }
 
     /// Appends that something happened.
@@ -181,6 +198,15 @@ impl Log {
         if self.next == self.end {
             self.grow();
         }
+        // SAFETY: there is room.
+        unsafe { self.put(word) }
+    }
+
+    /// # Safety
+    ///
+    /// There is room.
+    #[inline(always)]
+    unsafe fn put(&mut self, word: u64) {
         // SAFETY: before the end of our words.
         unsafe {
             self.next.write(word);
@@ -221,23 +247,57 @@ impl Log {
         self.point(if are_several() { FEW } else { MANY });
     }
 
+    /// Before what is enough, and after growing in any case, there is [`ROOM`].
     fn point(&mut self, enough: usize) {
         let (used, capacity) = (self.words.len(), self.words.capacity());
         let start = self.words.as_mut_ptr();
         // SAFETY: within the vector's memory, or one past its end.
         unsafe {
             self.next = start.add(used);
-            self.enough = start.add(enough.min(capacity));
+            self.enough = start.add(enough.min(capacity.saturating_sub(ROOM)));
             self.end = start.add(capacity);
         }
     }
 
-    /// One block filled it: more room.
+    /// Little is left: more room.
     #[cold]
     #[inline(never)]
     fn grow(&mut self) {
         self.settle();
         self.words.reserve(WORDS);
         self.point(FEW);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_has_room_after_each_block_and_keeps_every_word() {
+        const CPU: u32 = MAX_CPUS as u32 - 1;
+        // SAFETY: no other test has this cpu; the reference is the only one.
+        let log = unsafe { insert(CPU, Vec::new()) }.unwrap();
+        assert!(log.is_empty());
+        let block = std::ptr::without_provenance::<Decoded>(0x1230);
+        let mut written = 0_u64;
+        // Nobody hands it over: it grows again and again.
+        for _ in 0..30 {
+            log.block(block);
+            for _ in 1..ROOM {
+                written += 1;
+                // SAFETY: fewer than there is room for since the block.
+                unsafe { log.access_with_room(written, 0) };
+            }
+        }
+        log.access(u64::MAX, 7 << 48);
+        let batch = log.take(Vec::new());
+        let accesses: Vec<u64> = batch.words().iter().copied().filter(|word| is_access(*word)).collect();
+        assert!(accesses.iter().copied().eq((1..=written).chain([7 << 48 | ADDRESS])));
+        let blocks = batch.words().iter().filter(|word| !is_access(**word));
+        assert!(blocks.clone().all(|word| matches!(entry(*word), Entry::Block(found) if found == block)));
+        assert_eq!((blocks.count(), log.is_empty(), log.is_enough()), (30, true, false));
+        // SAFETY: as above; the reference is not used any more.
+        unsafe { remove(CPU) };
     }
 }

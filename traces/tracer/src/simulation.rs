@@ -149,8 +149,13 @@ impl Simulation {
             return Next::GoOn;
         }
         words.left_out = self.shim;
-        words.one_by_one = !has_stack(&self.threads);
-        self.simulator.run(cpu, words)
+        if has_stack(&self.threads) {
+            return self.simulator.run(cpu, words);
+        }
+        let mut one = words.one_block();
+        let next = self.simulator.run(cpu, &mut one);
+        words.go_on_after(&one);
+        next
     }
 
     #[cold]

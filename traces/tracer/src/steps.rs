@@ -10,23 +10,19 @@ use crate::log::{Batch, Entry, entry, is_access};
 use tierscope_sim::steps::Left;
 use tierscope_sim::{Packed, Step, Steps};
 
-/// No access: what a word of one is not.
-const NOTHING: u64 = u64::MAX;
-
 /// Words being read.
+#[derive(Clone)]
 pub(crate) struct Words<'a> {
     words: &'a [u64],
     /// Index of the next.
     at: usize,
-    /// The last access of the block under way.
-    last: u64,
+    /// The last access in pieces that was none of a further piece.
+    first_piece: u64,
     /// [`Decoded::last_certain`] of the block under way.
     certain: u16,
     /// First address and bytes of instructions that are no steps of the program.
     pub(crate) left_out: (u64, u64),
-    /// Steps end after one block.
-    pub(crate) one_by_one: bool,
-    begun: bool,
+    /// Blocks that were left before their end.
     pub(crate) left_early: u64,
 }
 
@@ -38,14 +34,13 @@ pub(crate) enum Next {
     Happened(Box<Happening>),
 }
 
-/// Whether a word is a further piece of the operand whose first was `last`.
-#[inline(always)]
-fn is_further_piece(word: u64, last: u64) -> bool {
+/// Whether the word after `previous` is a further piece of the operand whose first was `first`.
+fn is_further_piece(word: u64, previous: u64, first: u64) -> bool {
     let tag = MemoryTag::from_word(word);
-    if !tag.is_in_pieces() || MemoryTag::from_word(last) != tag {
+    if !tag.is_in_pieces() || MemoryTag::from_word(previous) != tag {
         return false;
     }
-    let distance = Packed::from_word(word).address().wrapping_sub(Packed::from_word(last).address());
+    let distance = Packed::from_word(word).address().wrapping_sub(Packed::from_word(first).address());
     distance != 0 && distance < u64::from(tag.bytes())
 }
 
@@ -56,16 +51,7 @@ impl<'a> Words<'a> {
     ///
     /// The batch was made by [`crate::log::Log::take`], and nobody else reads it.
     pub(crate) unsafe fn new(batch: &'a Batch) -> Self {
-        Self {
-            words: batch.words(),
-            at: 0,
-            last: NOTHING,
-            certain: 0,
-            left_out: (0, 0),
-            one_by_one: false,
-            begun: false,
-            left_early: 0,
-        }
+        Self { words: batch.words(), at: 0, first_piece: 0, certain: 0, left_out: (0, 0), left_early: 0 }
     }
 
     /// The next thing but accesses, which are passed over. A block stays the next until it is executed or skipped.
@@ -73,7 +59,7 @@ impl<'a> Words<'a> {
         while self.words.get(self.at).is_some_and(|word| is_access(*word)) {
             self.at += 1;
         }
-        (self.last, self.certain, self.begun) = (NOTHING, 0, false);
+        self.certain = 0;
         match entry(*self.words.get(self.at)?) {
             // SAFETY: blocks are never freed.
             Entry::Block(decoded) => Some(Next::Block(unsafe { &*decoded })),
@@ -96,55 +82,61 @@ impl<'a> Words<'a> {
         self.at += 1;
     }
 
-    /// One more than the instruction of the last access of the block under way; 0 for no access.
-    #[inline(always)]
-    fn shown(&self) -> u16 {
-        if self.last == NOTHING { 0 } else { Packed::from_word(self.last).op() + 1 }
+    /// The block that is next and nothing after it.
+    pub(crate) fn one_block(&self) -> Self {
+        let end = self.at + 1 + self.accesses_ahead().count();
+        Self { words: self.words.get(..end).unwrap_or(self.words), ..self.clone() }
     }
 
-    /// The block under way was left before its end.
-    #[cold]
-    #[inline(never)]
-    fn left(&mut self) -> Step<'static> {
-        self.left_early += 1;
-        self.certain = 0;
-        let before = self.words.get(..self.at).unwrap_or_default();
-        let entered = before.iter().rposition(|word| !is_access(*word)).unwrap_or_default();
-        let Some((block, accesses)) = before.get(entered..).and_then(<[u64]>::split_first) else { return Step::End };
-        let Entry::Block(decoded) = entry(*block) else { return Step::End };
-        // SAFETY: blocks are never freed.
-        let ops = unsafe { &(*decoded).block.ops };
-        // The first instruction after the last access that would have had to show one is where it was left.
-        let done = usize::from(self.shown());
-        let after = ops.get(done..).unwrap_or_default();
-        let executed = after.iter().position(|op| op.loads + op.stores > 0).map_or(ops.len(), |at| done + at) as u16;
-        let (mut last, mut beyond) = (NOTHING, 0);
-        for word in accesses {
-            if !is_further_piece(*word, last) {
-                last = *word;
-                beyond += u32::from(Packed::from_word(*word).op() >= executed);
+    /// Goes on where another, of the same batch, has ended.
+    pub(crate) fn go_on_after(&mut self, other: &Self) {
+        (self.at, self.left_early) = (other.at, other.left_early);
+    }
+
+    /// The word before the next.
+    #[inline(always)]
+    fn previous(&self) -> u64 {
+        self.words.get(self.at.wrapping_sub(1)).copied().unwrap_or(u64::MAX)
+    }
+
+    /// Whether the block under way showed fewer accesses than it would have had, had it come to its end.
+    #[inline(always)]
+    fn was_left(&self) -> bool {
+        self.certain != 0 && shown(self.previous()) < self.certain
+    }
+
+    /// What is there instead of a small access.
+    #[inline(always)]
+    fn other(&mut self, word: u64) -> Option<Step<'static>> {
+        if is_access(word) {
+            let previous = self.previous();
+            self.at += 1;
+            if is_further_piece(word, previous, self.first_piece) {
+                return None;
             }
+            self.first_piece = word;
+            return Some(Step::Access(Packed::from_word(word)));
         }
-        Step::Left(Left { executed, beyond })
-    }
-
-    /// What is there instead of an access: another block, or the end of steps.
-    #[inline(always)]
-    fn enter(&mut self, word: u64) -> Step<'static> {
-        if self.shown() < self.certain {
-            return self.left();
+        if self.was_left() {
+            return Some(Step::Left);
         }
-        let Entry::Block(decoded) = entry(word) else { return Step::End };
+        let Entry::Block(decoded) = entry(word) else { return Some(Step::End) };
         // SAFETY: blocks are never freed.
         let decoded = unsafe { &*decoded };
         let (start, bytes) = self.left_out;
-        if decoded.block.address.wrapping_sub(start) < bytes || self.begun && self.one_by_one {
-            return Step::End;
+        if decoded.block.address.wrapping_sub(start) < bytes {
+            return Some(Step::End);
         }
         self.at += 1;
-        (self.last, self.certain, self.begun) = (NOTHING, decoded.last_certain, true);
-        Step::Block(&decoded.block)
+        self.certain = decoded.last_certain;
+        Some(Step::Block(&decoded.block))
     }
+}
+
+/// One more than the instruction of the last access of a block, which the word before the next is; 0 for no access.
+#[inline(always)]
+fn shown(previous: u64) -> u16 {
+    if is_access(previous) { Packed::from_word(previous).op() + 1 } else { 0 }
 }
 
 impl Steps<'static> for Words<'_> {
@@ -152,16 +144,41 @@ impl Steps<'static> for Words<'_> {
     fn next(&mut self) -> Step<'static> {
         loop {
             let Some(word) = self.words.get(self.at).copied() else {
-                return if self.shown() < self.certain { self.left() } else { Step::End };
+                return if self.was_left() { Step::Left } else { Step::End };
             };
-            if !is_access(word) {
-                return self.enter(word);
-            }
-            self.at += 1;
-            if !is_further_piece(word, self.last) {
-                self.last = word;
+            if Packed::is_small(word) {
+                self.at += 1;
                 return Step::Access(Packed::from_word(word));
             }
+            if let Some(step) = self.other(word) {
+                return step;
+            }
         }
+    }
+
+    #[cold]
+    fn left(&mut self) -> Left {
+        self.left_early += 1;
+        self.certain = 0;
+        let before = self.words.get(..self.at).unwrap_or_default();
+        let entered = before.iter().rposition(|word| !is_access(*word)).unwrap_or_default();
+        let execution = before.get(entered..).unwrap_or_default();
+        let Some(Entry::Block(decoded)) = execution.first().map(|word| entry(*word)) else {
+            return Left { executed: u16::MAX, beyond: 0 };
+        };
+        // SAFETY: blocks are never freed.
+        let ops = unsafe { &(*decoded).block.ops };
+        // The first instruction after the last access that would have had to show one is where it was left.
+        let done = usize::from(shown(self.previous()));
+        let after = ops.get(done..).unwrap_or_default();
+        let executed = after.iter().position(|op| op.loads + op.stores > 0).map_or(ops.len(), |at| done + at) as u16;
+        let (mut first, mut beyond) = (0, 0);
+        for (previous, word) in execution.iter().zip(execution.iter().skip(1)) {
+            if !is_further_piece(*word, *previous, first) {
+                first = *word;
+                beyond += u32::from(Packed::from_word(*word).op() >= executed);
+            }
+        }
+        Left { executed, beyond }
     }
 }

@@ -4,13 +4,14 @@
 //! written to. A block is known by its address and its bytes, and decoded again only where these are new, as in code that
 //! is made or changed at run time. What is decoded is kept for good: callbacks point at it.
 
-use crate::callbacks::{both, on_access, on_block};
+use crate::callbacks::{both, on_access, on_block, on_load, on_store, one};
 use crate::decode::{Decoded, decode};
+use crate::log::ROOM;
 use crate::qemu::{Interface, Tb};
 use rustc_hash::FxHashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
-use tierscope_sim::Class;
+use tierscope_sim::{Block, Class};
 
 type Known = FxHashMap<u64, Vec<(Box<[u8]>, &'static Decoded)>>;
 
@@ -42,6 +43,18 @@ fn decoded(address: u64, code: &[u8]) -> &'static Decoded {
     decoded
 }
 
+/// Accesses that the emulator may make for one of an instruction: 64 bytes one by one.
+const MOST_PIECES: usize = 64;
+
+/// Whether there is room in a log for all that one execution of a block can access, so that nobody need look for each access. What
+/// saves a state or repeats itself has no bound.
+fn is_bounded(block: &Block) -> bool {
+    let accesses: usize = block.ops.iter().map(|op| usize::from(op.loads) + usize::from(op.stores)).sum();
+    let endless = block.ops.iter().any(|op| matches!(op.class, Class::X87 | Class::Repeat));
+    // Two are what both kinds of an unexpected access are.
+    !endless && 2 * accesses * MOST_PIECES < ROOM
+}
+
 /// Asks for the callbacks of a block. Its first instruction's place in QEMU's address space.
 ///
 /// # Safety
@@ -61,14 +74,33 @@ pub(crate) unsafe fn translate(qemu: &Interface, tb: *mut Tb) -> Option<(u64, u6
         }
         let decoded = decoded(address, &code);
         qemu.on_block(tb, on_block, std::ptr::from_ref(decoded).cast_mut().cast());
+        let bounded = is_bounded(&decoded.block);
         for (index, (op, [load, store])) in decoded.block.ops.iter().zip(&decoded.tags).take(count).enumerate() {
             // What saves a whole state touches more than its operands say.
             let any = op.class == Class::X87;
             let instruction = qemu.instruction(tb, index);
-            if op.loads > 0 || op.stores > 0 || any {
-                qemu.on_access(instruction, on_access, both(*load, *store) as *mut _);
+            match (op.loads > 0, op.stores > 0) {
+                (false, false) if !any => {}
+                (true, false) if bounded => qemu.on_access(instruction, on_load, one(*load, *store) as *mut _),
+                (false, true) if bounded => qemu.on_access(instruction, on_store, one(*store, *load) as *mut _),
+                _ => qemu.on_access(instruction, on_access, both(*load, *store) as *mut _),
             }
         }
         first
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_of_many_accesses_or_of_any_number_are_not_bounded() {
+        let of = |code: &[u8]| is_bounded(&decode(0x1000, code).block);
+        let load = [0x48, 0x8b, 0x03];
+        assert!(of(&[0x90]) && of(&load) && of(&load.repeat(15)));
+        assert!(!of(&load.repeat(16)));
+        assert!(!of(&[0xf3, 0xa4]), "rep movsb");
+        assert!(!of(&[0x0f, 0xae, 0x00]), "fxsave [rax]");
     }
 }

@@ -17,7 +17,7 @@ use crate::steps::{Left, Packed, Step, Steps};
 pub(super) type Touches = [u64; 2];
 
 /// What a run has counted of blocks.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Executed<'a> {
     /// The one under way.
     block: Option<&'a Block>,
@@ -32,7 +32,7 @@ enum Rest {
     /// An access is not near.
     Far(Packed),
     /// The block was left early.
-    Left(Left),
+    Left,
     /// There is nothing more.
     End,
 }
@@ -66,7 +66,7 @@ fn near<'a>(
                     return Rest::Fetch;
                 }
             }
-            Step::Left(left) => return Rest::Left(left),
+            Step::Left => return Rest::Left,
             Step::End => return Rest::End,
         }
     }
@@ -97,14 +97,18 @@ impl Simulator {
         self.hierarchy.private(core).meet(self.space.map());
         loop {
             let Self { hierarchy, space, touches, effects, .. } = &mut *self;
-            match near(hierarchy.private(core), space.map(), touches, &mut executed, steps) {
+            // Copies, which nothing else points at, can be in registers meanwhile.
+            let (mut own_steps, mut own) = (steps.clone(), executed);
+            let rest = near(hierarchy.private(core), space.map(), touches, &mut own, &mut own_steps);
+            (*steps, executed) = (own_steps, own);
+            match rest {
                 Rest::Far(access) => self.far((cpu, core), &executed, access),
                 Rest::Fetch => {
                     if let Some(block) = executed.block {
                         hierarchy.fetch(core, block, space.map(), effects);
                     }
                 }
-                Rest::Left(left) => self.leave(&mut executed, left),
+                Rest::Left => self.leave(&mut executed, steps.left()),
                 Rest::End => break,
             }
         }
@@ -158,6 +162,7 @@ impl Simulator {
     }
 
     /// One block at a time, for what needs to know how each access was served.
+    #[inline(never)]
     fn replay<'a>(&mut self, cpu: u16, steps: &mut impl Steps<'a>) {
         let mut accesses = std::mem::take(&mut self.accesses);
         let mut under_way: Option<&'a Block> = None;
@@ -167,7 +172,8 @@ impl Simulator {
                 Step::Block(block) => {
                     self.close(cpu, under_way.replace(block), &mut accesses);
                 }
-                Step::Left(left) => {
+                Step::Left => {
+                    let left = steps.left();
                     if let Some(block) = under_way.take() {
                         let ops = block.ops.get(..usize::from(left.executed)).unwrap_or(&block.ops);
                         let part = Block { ops: ops.into(), number: 0, ..*block };

@@ -91,11 +91,20 @@ fn accesses(random: &[u64], block: &Block) -> Vec<Packed> {
     accesses
 }
 
-struct Drawn<'a>(std::vec::IntoIter<Step<'a>>);
+/// Steps, and where blocks are left among them.
+#[derive(Clone)]
+struct Drawn<'a> {
+    steps: std::vec::IntoIter<Step<'a>>,
+    left: std::vec::IntoIter<Left>,
+}
 
 impl<'a> Steps<'a> for Drawn<'a> {
     fn next(&mut self) -> Step<'a> {
-        self.0.next().unwrap_or(Step::End)
+        self.steps.next().unwrap_or(Step::End)
+    }
+
+    fn left(&mut self) -> Left {
+        self.left.next().unwrap()
     }
 }
 
@@ -143,20 +152,21 @@ fn by_executions(config: &Config, acts: &[Act]) -> (Outcome, Vec<Sample>, bool) 
 fn by_steps(config: &Config, acts: &[Act]) -> (Outcome, Vec<Sample>, bool) {
     let (mut simulator, blocks) = (Simulator::new(config).unwrap(), blocks());
     let mut stops = false;
-    let (mut steps, mut of) = (Vec::new(), 0);
-    let mut run = |simulator: &mut Simulator, of: u16, steps: &mut Vec<Step<'_>>| {
+    let (mut steps, mut lefts, mut of) = (Vec::new(), Vec::new(), 0);
+    let mut run = |simulator: &mut Simulator, of: u16, steps: &mut Vec<Step<'_>>, lefts: &mut Vec<Left>| {
         if !steps.is_empty() {
-            stops |= simulator.run(of, &mut Drawn(std::mem::take(steps).into_iter())) == Next::Stop;
+            let (steps, left) = (std::mem::take(steps).into_iter(), std::mem::take(lefts).into_iter());
+            stops |= simulator.run(of, &mut Drawn { steps, left }) == Next::Stop;
         }
     };
     for act in acts {
         let Act::Execute { cpu, block, accesses, left: is_left } = act else {
-            run(&mut simulator, of, &mut steps);
+            run(&mut simulator, of, &mut steps, &mut lefts);
             event(&mut simulator, act);
             continue;
         };
         if *cpu != of {
-            run(&mut simulator, of, &mut steps);
+            run(&mut simulator, of, &mut steps, &mut lefts);
             of = *cpu;
         }
         let block = &blocks[*block];
@@ -164,10 +174,11 @@ fn by_steps(config: &Config, acts: &[Act]) -> (Outcome, Vec<Sample>, bool) {
         steps.push(Step::Block(block));
         steps.extend(accesses.iter().map(|access| Step::Access(*access)));
         if *is_left {
-            steps.push(Step::Left(left(block, &accesses)));
+            steps.push(Step::Left);
+            lefts.push(left(block, &accesses));
         }
     }
-    run(&mut simulator, of, &mut steps);
+    run(&mut simulator, of, &mut steps, &mut lefts);
     let (outcome, samples) = finish(simulator);
     (outcome, samples, stops)
 }
