@@ -11,7 +11,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::placing::Placing;
-use super::{BUDGETS, CaseOf, LEAST, Ranker, cases, mean};
+use super::{BUDGETS, CaseOf, LEAST, NOTHING, Ranker, cases, mean};
 use crate::data::Data;
 use crate::feature::{Family, Group};
 use crate::learn::inputs::Target;
@@ -120,7 +120,7 @@ fn ablate(
 fn reduction(placed: &[Placed], values: &[f64]) -> f64 {
     let mut sums: BTreeMap<(&str, usize), (f64, f64, f64)> = BTreeMap::new();
     for case in placed {
-        let value = |row: &Option<usize>| row.and_then(|row| values.get(row).copied()).unwrap_or(0.0);
+        let value = |row: &Option<usize>| row.and_then(|row| values.get(row).copied()).unwrap_or(0.0).max(NOTHING);
         let costs: Vec<f64> = case.rows.iter().map(value).collect();
         for (number, (&budget, &misses)) in BUDGETS.iter().zip(&case.by_misses).enumerate() {
             let slot = sums.entry((case.program, number)).or_default();

@@ -39,6 +39,9 @@ const DRAWS: u64 = 8;
 /// Least slowdown under `llc-misses` that can be reduced.
 const LEAST: f64 = 0.01;
 
+/// What an object weighs that costs nothing as far as is known: room that is left is for it.
+const NOTHING: f64 = 1e-9;
+
 /// Parts that the programs left to train on are divided into.
 const FOLDS: usize = 5;
 
@@ -273,8 +276,8 @@ fn judge_case(part: &mut Part, model: &Model, case: &CaseOf) {
         .map(|&ranker| {
             let score = |row: &&Row| match ranker {
                 // What a family saw nothing of costs nothing, as far as it knows.
-                Ranker::Model => Some(predicted.get(row.object.as_str()).map_or(0.0, |said| said.criticality)),
-                Ranker::StallDensity => Some(ranker.score(family, row).unwrap_or(0.0)),
+                Ranker::Model => Some(predicted.get(row.object.as_str()).map_or(NOTHING, Predicted::weight)),
+                Ranker::StallDensity => Some(ranker.score(family, row).unwrap_or(0.0).max(NOTHING)),
                 _ => ranker.score(family, row),
             };
             placing.rows.iter().map(score).collect()

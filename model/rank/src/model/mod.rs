@@ -69,6 +69,15 @@ pub struct Predicted {
     pub contributions: Vec<Contribution>,
 }
 
+impl Predicted {
+    /// What a placement should weigh the object by: its cost and a thousandth of what it might cost, so that room which is left
+    /// goes to what may need it rather than to nobody.
+    #[must_use]
+    pub fn weight(&self) -> f64 {
+        self.criticality + self.interval.1 / 1000.0
+    }
+}
+
 /// A feature that moved a prediction.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Contribution {
