@@ -348,6 +348,47 @@ fn half_the_samples_give_the_same_features_within_their_errors() {
 }
 
 #[test]
+fn ninety_five_per_cent_intervals_hold_what_a_hundred_times_the_samples_say() {
+    let recorded = |sampler, seed: u64, samples: usize| {
+        let mut program = Program::new(sampler, &[64 * MIB, 16 * MIB, 64 * MIB]);
+        program.random = Random(seed);
+        let store = Use { access: Access::Store, ..reads(0) };
+        let stream = Use { speed: Some(0.09), ..reads(2) };
+        let waits = Use { dependent: true, latency: 600, tlb: Tlb::Walk, ..reads(1) };
+        // Threads in turn; what is done changes now and then.
+        for turn in 0..samples / 20 {
+            let tid = 1 + (program.random.uniform() * 3.0) as u32;
+            let uses: &[Use] =
+                if turn % 3 == 0 { &[reads(0), store, waits] } else { &[reads(1), reads(0), stream, stream] };
+            program.run(20, tid, uses);
+        }
+        program.observe()
+    };
+    // What a short run has more of than a long one: turns, and a stream's samples in step with its turns.
+    let of_the_run = |name, object| name == Name::PhaseVariance || (name == Name::PageConcentration && object == 2);
+    for sampler in [SamplerKind::Clock, SamplerKind::Sim] {
+        let truth = recorded(sampler, 99, 60_000);
+        let (mut compared, mut missed) = (0, Vec::new());
+        for seed in 0..15 {
+            for (object, (found, truth)) in recorded(sampler, seed, 600).iter().zip(&truth).enumerate() {
+                for feature in FEATURES.iter().filter(|feature| feature.estimated) {
+                    let (Some(value), Some(known)) = (found.known(feature.name), truth.known(feature.name)) else {
+                        continue;
+                    };
+                    if !of_the_run(feature.name, object) {
+                        compared += 1;
+                        if (value - known).abs() > 1.96 * found.error(feature.name) {
+                            missed.push((feature.text, object, value, known));
+                        }
+                    }
+                }
+            }
+        }
+        assert!(compared > 800 && missed.len() < compared / 20, "{} of {compared}: {missed:?}", missed.len());
+    }
+}
+
+#[test]
 fn a_sample_that_stands_for_many_counts_as_many() {
     let mut program = Program::new(SamplerKind::Clock, &[64 * MIB, 64 * MIB]);
     program.run(400, 1, &[reads(0), reads(1)]);

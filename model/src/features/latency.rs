@@ -27,13 +27,17 @@ pub(super) fn mean<'a>(samples: impl Iterator<Item = &'a Seen<'a>>) -> Estimate 
     mean_of(&misses, cut)
 }
 
-/// Measures an object's samples, which are in order of time; `mean_of_all` in cycles.
-pub(super) fn measure(samples: &[Seen<'_>], mean_of_all: f64) -> Latency {
+/// Measures an object's samples, which are in order of time; the mean of all in cycles.
+pub(super) fn measure(samples: &[Seen<'_>], all: Estimate) -> Latency {
     let (mut misses, cut) = misses(samples.iter());
     if misses.is_empty() {
         return Latency { ratio: Estimate::UNKNOWN, p90_ratio: Estimate::UNKNOWN };
     }
-    let over = |found: Estimate| Estimate { value: found.value / mean_of_all, error: found.error / mean_of_all };
+    // Relative errors add up as independent ones do, which is too much for an object that has most of the misses.
+    let over = |found: Estimate| {
+        let value = found.value / all.value;
+        Estimate { value, error: value * (found.error / found.value).hypot(all.error / all.value) }
+    };
     let ratio = over(mean_of(&misses, cut));
     misses.sort_by(|a, b| a.cycles.total_cmp(&b.cycles));
     let mut weights = Blocks::NONE;

@@ -234,9 +234,10 @@ impl Context<'_> {
 
         // Whether an instruction waits for a load is written in the code around it: of an instruction with few samples here,
         // those elsewhere say more.
-        let dependent = part(&|seen| seen.row.dependent);
-        let own = program.pooled_dependence(samples);
-        set(Name::DependentShare, Estimate { value: own, error: dependent.plain().error });
+        // If what they say differs, it is no surer than that.
+        let own = part(&|seen| seen.row.dependent).plain();
+        let value = program.pooled_dependence(samples);
+        set(Name::DependentShare, Estimate { value, ..own }.at_least((value - own.value).abs()));
     }
 
     /// What only a sampler with levels knows.
@@ -253,7 +254,7 @@ impl Context<'_> {
         set(Name::MissShare, misses.plain());
         set(Name::Log2MissDensity, misses.log2_over(bytes_share));
         set(Name::LatencyShare, Ratio::of(&latencies, &program.latencies).plain());
-        let latency = latency::measure(samples, program.miss_latency.value);
+        let latency = latency::measure(samples, program.miss_latency);
         set(Name::LatencyRatio, latency.ratio);
         set(Name::LatencyP90Ratio, latency.p90_ratio);
         let (mut beyond_first, mut walks) = (Ratio::default(), Ratio::default());

@@ -64,6 +64,8 @@ struct Step {
     time_ns: f64,
     /// What `exp(i step)` is on average where places are drawn without order: every other place is as likely, not its own.
     by_chance: f64,
+    /// By how much ranks among so few samples let the distance vary: that between two order statistics.
+    rank_variance: f64,
     block: usize,
 }
 
@@ -74,6 +76,8 @@ struct Group {
     /// Squared steadiness less chance, without each block and with all.
     steady: [f64; BATCHES + 1],
     entropy: [f64; BATCHES + 1],
+    /// Mean over the steps.
+    rank_variance: f64,
 }
 
 /// The order in each object's samples, which are in order of time.
@@ -110,10 +114,15 @@ fn order(samples: usize, groups: &[Group], pooled: &FxHashMap<Code, f64>) -> Ord
     });
     let stride_entropy = cut.jackknife(|fold| mean(&|group| group.entropy.get(fold).copied().unwrap_or(f64::NAN)));
     // A length of a mean of n unit vectors is known to about 1/sqrt(2 n) where they are at random, and to 3/n where they agree.
+    // Ranks among few samples are off by themselves, which makes steps look less even than they are.
+    let spread = mean(&|group| group.rank_variance);
     let sure = |value: f64| (1.0 - value * value).max(0.0) / (2.0 * steps as f64).sqrt() + floor(1.0, steps as f64);
+    let shorter = sequentiality.value * (1.0 - (-TAU * TAU / 2.0 * spread).exp()) / 2.0;
+    let wider = 0.5 * (1.0 + TAU * std::f64::consts::E * spread * (BINS * BINS) as f64).ln() / (BINS as f64).ln();
+    let wider = wider * (1.0 - stride_entropy.value);
     Order {
-        sequentiality: sequentiality.at_least(sure(sequentiality.value)),
-        stride_entropy: stride_entropy.at_least(floor(1.0, steps as f64)),
+        sequentiality: sequentiality.at_least(sure(sequentiality.value).max(shorter)),
+        stride_entropy: stride_entropy.at_least(floor(1.0, steps as f64).max(wider)),
         steps: steps as f64,
     }
 }
@@ -157,8 +166,10 @@ fn follow(path: &[(usize, u64, u64)], cut: Cut, steps: &mut Vec<Step>) {
         if let (&[(_, from_ns, _), (place, to_ns, _)], &[from, to]) = (pair, ranks)
             && to_ns > from_ns
         {
+            let distance = (to - from).rem_euclid(1.0);
             steps.push(Step {
-                distance: (to - from).rem_euclid(1.0),
+                distance,
+                rank_variance: distance * (1.0 - distance) / path.len() as f64,
                 time_ns: (to_ns - from_ns) as f64,
                 by_chance: -1.0 / (path.len() as f64 - 1.0),
                 block: cut.of(place),
@@ -201,7 +212,8 @@ fn measured(code: Option<Code>, mut steps: Vec<Step>) -> Option<Group> {
     }
     let speed = if steady[BATCHES] > 0.0 { speed(best) / median } else { 0.0 };
     let entropy = entropy(&steps, speed);
-    Some(Group { code, steps, steady, entropy })
+    let rank_variance = steps.iter().map(|step| step.rank_variance).sum::<f64>() / all;
+    Some(Group { code, steps, steady, entropy, rank_variance })
 }
 
 /// Turns per median step time of the speed of this number.

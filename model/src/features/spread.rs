@@ -3,8 +3,8 @@
 //! Counting distinct pages counts samples: twice as many find more pages. What does not depend on their number is how often *two* of
 //! them agree: a pair of samples falls on the same page with probability C = sum of squared shares, however many pairs are
 //! looked at (Simpson, *Nature* 163, 1949; the U-statistic over pairs is unbiased). 1/C is the effective number of pages. With
-//! few samples hardly a pair agrees, so each of these has one pair's worth of prior: that all are one instruction or one thread; that
-//! samples spread evenly over the pages.
+//! few samples hardly a pair agrees, so each of these has some pairs' worth of prior: one that all are one instruction or one thread; a
+//! quarter of an agreeing one that samples spread evenly over the pages.
 //!
 //! Threads that share: of two samples that are close in the object (the same 64th of it, at least a page), how often are they of
 //! different threads, over how often any two of the object are? 1 where threads go everywhere, 0 where each keeps to its part.
@@ -24,6 +24,9 @@ pub(super) struct Spread {
 
 /// Into how many parts an object is cut to see which threads are near each other.
 const PARTS: f64 = 64.0;
+
+/// How many agreeing pairs' worth of even spread, in as many pairs as take them, samples over pages begin with.
+const EVEN_PAIRS: f64 = 0.25;
 
 /// Two pairs' worth of not knowing whether threads mix.
 const MIXING_PAIRS: f64 = 2.0;
@@ -101,7 +104,8 @@ fn concentration(samples: &[Seen<'_>], size: &Size, unit: f64) -> Estimate {
     let mut all: Vec<Item<()>> = items.iter().map(|&(_, block, weight)| ((), block, weight)).collect();
     let (same, all) = (pairs(&mut items), pairs(&mut all));
     let scale = |agreement: f64| ((agreement * pages).ln() / pages.ln()).clamp(0.0, 1.0);
-    let found = Cut::new(samples.len()).jackknife(|fold| scale((at(&same, fold) + 1.0) / (at(&all, fold) + pages)));
+    let found = Cut::new(samples.len())
+        .jackknife(|fold| scale((at(&same, fold) + EVEN_PAIRS) / (at(&all, fold) + EVEN_PAIRS * pages)));
     // What few pairs cannot exclude: as many again as seen, and three.
     let could_be = scale((2.0 * at(&same, BATCHES) + 3.0) / at(&all, BATCHES).max(1.0));
     found.at_least((could_be - found.value).max(0.0) / 4.0)
