@@ -4,15 +4,19 @@
 //! that nothing hides takes the latency, so it grows by (latency ratio - 1); lines that are moved faster than the slow tier can move
 //! them queue, whatever the latency. The two are estimated apart, added, and left to a learner to correct.
 //!
-//! **Clock.** A share of samples is a share of time, in which hits and computing are counted too. The part that left the caches is
-//! taken as r / (1 + r), with r the geometric mean of object and footprint over the last-level cache: half where both just fit.
+//! **Clock.** A share of samples is a share of time, in which hits and computing are counted too. What is touched often stays in
+//! the cache: where a line is touched so often that it comes again before the cache was filled anew, it hits. With random touches a line that is touched d
+//! times as often as the mean misses with probability exp(-d t), where t is what fills the cache with all objects' lines (Che, Tung, Wang,
+//! "Hierarchical Web Caching Systems", JSAC 2002), here -ln(1 - cache / footprint). Where the density is not known, r / (1 + r) misses,
+//! with r the geometric mean of object and footprint over the cache.
 //! Stores retire without waiting. Prefetchers hide three quarters of the latency of what goes forward evenly.
 //!
 //! **Levels.** Loads that missed per cycle times their latency is how many are outstanding on average (Little's law). Those whose
 //! address had to be loaded first come one at a time; of the others four wait together. A share of the latencies
 //! (PACT, ASPLOS'26) divides this among objects.
 //!
-//! **Monotone.** Both parts grow with every share of samples and with every ratio of the tiers, or stay.
+//! **Monotone.** Both parts grow with every share of samples and with every ratio of the tiers, or stay. For a clock that is at the same
+//! density: more time in the same bytes can mean that they stay in the cache.
 //!
 //! **Limits.** Nothing is known of overlap with other objects' misses, of what computing hides, of sockets or of the queue of
 //! several programs; a run whose clock samples were taken on one machine may wait elsewhere on another. Where a share or the ratio of latencies
@@ -33,6 +37,9 @@ const CORE_GBS: f64 = 12.0;
 const NOMINAL_GHZ: f64 = 3.0;
 
 const LINE_BYTES: f64 = 64.0;
+
+/// How often a line of mean density is touched, at most, before a cache was filled: what nearly fits still misses a little.
+const LONGEST_FILL: f64 = 4.0;
 
 /// Both parts of the estimate: by how much the run grows; 0.05 is 5 %.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -120,6 +127,12 @@ fn levels(features: &Features, share: f64, waiting: f64) -> Estimate {
 fn beyond_cache(features: &Features) -> f64 {
     let object = features.known(Name::Log2BytesToLlc);
     let footprint = features.known(Name::Log2FootprintToLlc);
+    if let (Some(density), Some(footprint)) = (features.known(Name::Log2Density), footprint) {
+        let footprint = footprint.clamp(-60.0, 60.0).exp2();
+        // What fits is touched first, and then not from memory again.
+        let fills = if footprint > 1.0 { -(-1.0 / footprint).ln_1p() } else { f64::INFINITY };
+        return (-density.clamp(-60.0, 60.0).exp2() * fills.min(LONGEST_FILL)).exp();
+    }
     let log2 = match (object, footprint) {
         (Some(object), Some(footprint)) => f64::midpoint(object, footprint),
         (Some(one), None) | (None, Some(one)) => one,
@@ -169,6 +182,17 @@ mod tests {
         assert!(of(Name::Sequentiality, 1.0) < 0.3);
         assert!(of(Name::Log2BytesToLlc, -8.0) < 0.01);
         assert!(of(Name::StoreShare, 1.0) < 0.01);
+    }
+
+    #[test]
+    fn of_two_objects_that_take_the_same_time_the_denser_stays_in_the_cache() {
+        let of = |density| {
+            let mut features = chase();
+            features.set_exact(Name::Log2FootprintToLlc, 3.0);
+            features.set_exact(Name::Log2Density, density);
+            estimate(Family::Clock, &features).unwrap().sum()
+        };
+        assert!(of(4.0) < 0.3 * of(0.0) && of(0.0) > 0.8);
     }
 
     #[test]

@@ -185,7 +185,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
-    fn more_share_or_a_slower_tier_never_lowers_a_prediction(
+    fn more_share_at_the_same_density_or_a_slower_tier_never_lowers_a_prediction(
         row in any::<prop::sample::Index>(), levels: bool, more in 1.0..4.0f64, slower in 1.0..3.0f64
     ) {
         let family = if levels { Family::Levels } else { Family::Clock };

@@ -6,7 +6,7 @@
 //! the formula speaks.
 //!
 //! **Left out on purpose.** How many samples there are says how long one recorded. Shares of samples act through the formula,
-//! which grows with them: a correction that fell with a share could undo that.
+//! which grows with them: a correction that fell with a share could undo that. A clock's density is seen, since it says what stays in the cache.
 
 use serde::{Deserialize, Serialize};
 
@@ -51,16 +51,20 @@ pub(crate) struct Inputs {
 }
 
 /// Shares of samples, in any form.
-const SHARES: [Name; 8] = [
+const SHARES: [Name; 7] = [
     Name::Share,
     Name::ShareOfAttributed,
-    Name::Log2Density,
     Name::MissShare,
     Name::Log2MissDensity,
     Name::LatencyShare,
     Name::FormulaLatency,
     Name::FormulaBandwidth,
 ];
+
+/// Of the densities only a clock's is seen: what a clock sees often may be what the cache keeps, misses were not kept.
+fn is_share(name: Name, family: Family) -> bool {
+    SHARES.contains(&name) || (name == Name::Log2Density && family == Family::Levels)
+}
 
 /// Whether a correction may fall when this grows: not for what physics says costs more.
 pub(crate) fn must_not_fall(name: Name) -> bool {
@@ -72,7 +76,7 @@ fn is_seen(name: Name, family: Family, target: Target, groups: &[Group]) -> bool
     groups.contains(&feature.group)
         && feature.families.contains(&family)
         && name != Name::Samples
-        && (target == Target::Cost || !SHARES.contains(&name))
+        && (target == Target::Cost || !is_share(name, family))
 }
 
 impl Inputs {

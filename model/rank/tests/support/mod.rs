@@ -217,6 +217,8 @@ fn sampled(features: &mut Features, truth: &Truth, share: f64, movable: f64, sam
     let (seen, error) = noisy(share, samples, lot);
     features.set(Name::Share, seen, error);
     features.set(Name::ShareOfAttributed, seen / movable, error / movable);
+    let density = seen.max(1e-4) / movable / features.get(Name::BytesShare);
+    features.set(Name::Log2Density, density.log2(), error / seen.max(1e-4));
     let own = (seen * samples).round();
     features.set_exact(Name::Samples, own);
     if own < 1.0 {
