@@ -1,20 +1,26 @@
 //! Nanoseconds of host time per simulated access, attribution and counting included: `cargo bench -p tierscope-sim`, or with
 //! `-- "default: L1"` only those streams.
 //!
-//! Each stream goes through [`Simulator::execute`] in blocks of eight instructions that each read once, as a tracer would hand
+//! Each stream goes through [`Simulator::run`] in blocks of eight instructions that each access memory once, as a tracer would hand
 //! them over, on the default machine and on one without prefetchers, second level and TLB pressure (cachegrind's).
 
 #![allow(clippy::expect_used, clippy::print_stdout, reason = "a program that prints figures")]
 
 use std::time::Instant;
 use tierscope_sim::machine::{Cache, PageSize, Prefetch};
-use tierscope_sim::{Access, Block, Config, Event, Machine, Op, Simulator};
+use tierscope_sim::steps::Left;
+use tierscope_sim::{Block, Config, Event, Machine, Op, Packed, Simulator, Step, Steps};
 
 const OPS: usize = 8;
 const ACCESSES: usize = 8 << 20;
 /// Accesses timed at once: well under a scheduler's time slice.
 const SLICE: usize = 4 << 10;
 const BASE: u64 = 0x7f00_0000_0000;
+
+/// Parts of a [`Packed`] word.
+const OP: u64 = 1 << 48;
+const STORE: u64 = 1 << 57;
+const BYTES_8: u64 = 3 << 58;
 
 /// A multiplicative generator of Lehmer: no crate, the same stream on every machine.
 struct Random(u64);
@@ -23,6 +29,33 @@ impl Random {
     fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % bound
+    }
+}
+
+/// Packed accesses, with the block before every [`OPS`] of them.
+#[derive(Clone)]
+struct Stream<'a> {
+    block: &'a Block,
+    words: &'a [u64],
+    at: usize,
+    entered: bool,
+}
+
+impl<'a> Steps<'a> for Stream<'a> {
+    #[inline(always)]
+    fn next(&mut self) -> Step<'a> {
+        let Some(word) = self.words.get(self.at).copied() else { return Step::End };
+        if self.at.is_multiple_of(OPS) && !self.entered {
+            self.entered = true;
+            return Step::Block(self.block);
+        }
+        self.at += 1;
+        self.entered = false;
+        Step::Access(Packed::from_word(word))
+    }
+
+    fn left(&mut self) -> Left {
+        Left { executed: OPS as u16, beyond: 0 }
     }
 }
 
@@ -43,14 +76,15 @@ fn measure(name: &str, machine: &Machine, blocks: &[(u64, u64)], address: impl F
     }
     let op = |n: usize| Op { offset: n as u16 * 4, loads: 1, ..Op::default() };
     let block = Block { address: 0x40_1000, bytes: 32, ops: (0..OPS).map(op).collect(), number: 1 };
-    let at = |(n, address)| Access { address, op: (n % OPS) as u16, bytes: 8, store: n % 4 == 3 };
-    let accesses: Vec<Access> = (0..ACCESSES).map(address).enumerate().map(at).collect();
+    let at = |(n, address): (usize, u64)| {
+        let store = if n % 4 == 3 { STORE } else { 0 };
+        address + (n % OPS) as u64 * OP + store + BYTES_8
+    };
+    let accesses: Vec<u64> = (0..ACCESSES).map(address).enumerate().map(at).collect();
     let mut simulator = simulator(machine, blocks);
-    let slice = |simulator: &mut Simulator, slice: &[Access]| {
+    let slice = |simulator: &mut Simulator, slice: &[u64]| {
         let start = Instant::now();
-        for accesses in slice.chunks_exact(OPS) {
-            let _ = simulator.execute(0, &block, accesses);
-        }
+        let _ = simulator.run(0, &mut Stream { block: &block, words: slice, at: 0, entered: false });
         start.elapsed().as_nanos() as f64 / slice.len() as f64
     };
     slice(&mut simulator, &accesses);

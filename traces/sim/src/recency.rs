@@ -48,6 +48,11 @@ impl Recency {
         }
     }
 
+    /// How many there are, those that fill up what sets are apart included.
+    pub(crate) fn entries(&self) -> usize {
+        self.pages.len()
+    }
+
     /// Pages are mostly consecutive: their lowest bits spread them best.
     fn bucket(&self, page: u64) -> usize {
         (page ^ page >> 20) as usize & (self.buckets.len() - 1)

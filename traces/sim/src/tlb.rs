@@ -19,6 +19,9 @@ use crate::served::Tlb as From;
 /// Pages found at once.
 const NEAR: usize = 512;
 
+/// Places that share a bit of [`Tlb::places`].
+const TOGETHER: usize = NEAR / u64::BITS as usize;
+
 /// A page of 4 KiB that the first level holds, be it as part of a larger one.
 #[derive(Debug, Clone, Copy)]
 struct Near {
@@ -34,6 +37,8 @@ const NOTHING: Near = Near { page: NO_PAGE, entry: 0, within: Within::NOTHING };
 #[derive(Debug, Clone)]
 pub(crate) struct Tlb {
     near: [Near; NEAR],
+    /// By entry of the first level: in which places of `near` parts of its page may be.
+    places: Box<[u64]>,
     /// Of the map of objects that `near` was made from.
     changes: u64,
     /// What is added to the shift of small pages.
@@ -58,12 +63,14 @@ fn small_page(address: u64) -> u64 {
 impl Tlb {
     pub(crate) fn new(machine: &Machine) -> Self {
         let Translations { ways, .. } = machine.dtlb;
+        let first = Recency::new(sets(&machine.dtlb) as usize, ways as usize);
         let second = |shape: &Translations| Array::new(u64::from(sets(shape)), shape.ways, Replacement::Lru);
         Self {
             near: [NOTHING; NEAR],
             changes: 0,
             shift: machine.page.shift() - SMALL_PAGE_SHIFT,
-            first: Recency::new(sets(&machine.dtlb) as usize, ways as usize),
+            places: vec![0; first.entries()].into(),
+            first,
             second: machine.stlb.as_ref().map(second),
         }
     }
@@ -98,8 +105,9 @@ impl Tlb {
     }
 
     fn remember(&mut self, small: u64, entry: u32, map: &Shadow) -> Within {
-        let within = map.page(small);
-        self.near[place(small)] = Near { page: small, entry, within };
+        let (within, place) = (map.page(small), place(small));
+        self.near[place] = Near { page: small, entry, within };
+        self.places[entry as usize] |= 1 << (place / TOGETHER);
         within
     }
 
@@ -112,7 +120,7 @@ impl Tlb {
         let page = small >> self.shift;
         let (entry, gone) = self.first.bring(page);
         if gone != NO_PAGE {
-            self.forget(gone);
+            self.forget(entry, gone);
         }
         self.remember(small, entry, map);
         let new = word(page, ObjectId::NONE);
@@ -120,14 +128,17 @@ impl Tlb {
         if matches!(found, Some(Found::Hit(_))) { From::L2 } else { From::Walk }
     }
 
-    /// A page left the first level.
-    fn forget(&mut self, page: u64) {
-        let parts =
-            if self.shift == 0 { std::slice::from_mut(&mut self.near[place(page)]) } else { &mut self.near[..] };
-        for near in parts {
-            if near.page >> self.shift == page {
-                *near = NOTHING;
+    /// A page left an entry of the first level.
+    fn forget(&mut self, entry: u32, page: u64) {
+        let mut places = std::mem::take(&mut self.places[entry as usize]);
+        while places != 0 {
+            let start = places.trailing_zeros() as usize * TOGETHER;
+            for near in &mut self.near[start..start + TOGETHER] {
+                if near.page >> self.shift == page {
+                    *near = NOTHING;
+                }
             }
+            places &= places - 1;
         }
     }
 }
