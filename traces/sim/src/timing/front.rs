@@ -9,8 +9,9 @@ use super::plan::{Plan, Planned, Templates, addresses, ending, loading, operatio
 use super::predictor::{Ending, Predictor};
 use super::scale::Scale;
 use super::step::{Batch, Kind, Line, Move, Place, Reference, Step, Translation, UNOBSERVED, Why};
-use super::units::REPEAT_BYTES;
+use super::units::{Port, REPEAT_BYTES};
 use crate::block::{Access, Block, Class, Op};
+use crate::machine::LINE_BYTES;
 use crate::memory_mode::MemoryMode;
 use crate::served::{Level, Served, Tlb, TrafficKind};
 use std::ops::Range;
@@ -69,6 +70,11 @@ pub(crate) struct Front {
     operations: u64,
     /// The branch that ended the last block: its kind, its address, and what follows it.
     branch: Option<(Ending, u64, u64)>,
+    /// Operations since a jump was last taken, and by how many ticks the next is late for that.
+    since_jump: u64,
+    late: u8,
+    /// The line last stored to.
+    stored_line: u64,
     pub(crate) batch: Batch,
 }
 
@@ -91,6 +97,9 @@ impl Front {
             rows: Rows::new(),
             operations: 0,
             branch: None,
+            since_jump: 0,
+            late: 0,
+            stored_line: u64::MAX,
             batch: Batch::default(),
         }
     }
@@ -113,6 +122,8 @@ impl Front {
         flush: &mut dyn FnMut(&mut Batch, &Common),
     ) {
         let plan = common.plan(execution.block);
+        self.jumped(execution.block, &common.scale);
+        self.since_jump += plan.operations;
         if !self.resolve(execution.block, plan.ending) {
             self.batch.steps.push(plain(Kind::Restart));
             self.batch.worst += common.scale.worst_operation as u64;
@@ -141,6 +152,16 @@ impl Front {
         self.batch.steps.len() >= STEPS || self.batch.worst >= GROWTH
     }
 
+    /// If the block was jumped to, what was fetched since the jump before came in whole cycles.
+    #[inline]
+    fn jumped(&mut self, block: &Block, scale: &Scale) {
+        if self.branch.is_some_and(|(_, _, follows)| follows != block.address) {
+            let cycles = self.since_jump.div_ceil(u64::from(scale.fetched)) * u64::from(scale.cycle);
+            self.late = cycles.saturating_sub(self.since_jump * u64::from(scale.dispatch)).min(100) as u8;
+            self.since_jump = 0;
+        }
+    }
+
     /// Whether it had been predicted that this block comes next.
     #[inline]
     fn resolve(&mut self, block: &Block, ending: Option<(Ending, u64, u64)>) -> bool {
@@ -152,6 +173,9 @@ impl Front {
     fn planned(&mut self, plan: &Plan, rest: &mut Rest<'_>, common: &mut Common) {
         let (base, before) = (self.batch.steps.len(), self.operations);
         self.batch.steps.extend_from_slice(&plan.steps);
+        if let Some(first) = plan.ops.first().and_then(|op| self.batch.steps.get_mut(base + usize::from(op.step))) {
+            first.dispatch = first.dispatch.saturating_add(std::mem::take(&mut self.late));
+        }
         let all = rest.all;
         while let Some(access) = all.accesses.get(rest.access) {
             let from = rest.access;
@@ -163,7 +187,7 @@ impl Front {
             let (Some(op), Some(planned)) = (all.block.ops.get(index), plan.ops.get(index)) else { break };
             let at = base + usize::from(planned.step);
             self.operations = before + u64::from(planned.rank);
-            if rest.access == from + 1 && self.near(at, planned, op, from, &all) {
+            if rest.access == from + 1 && self.near(at, planned, op, from, &all, &common.scale) {
                 continue;
             }
             let Some(step) = self.batch.steps.get(at) else { break };
@@ -177,13 +201,21 @@ impl Front {
     /// Makes the step of an operation one whose only access takes no longer than the first-level cache or the store buffer do, and
     /// moves nothing. False if it is not such a one.
     #[inline]
-    fn near(&mut self, at: usize, planned: &Planned, op: &Op, index: usize, all: &Execution<'_>) -> bool {
+    fn near(
+        &mut self,
+        at: usize,
+        planned: &Planned,
+        op: &Op,
+        index: usize,
+        all: &Execution<'_>,
+        scale: &Scale,
+    ) -> bool {
         let (Some(access), Some(served)) = (all.accesses.get(index), all.served.get(index)) else { return false };
         let (Some(step), true) = (self.batch.steps.get_mut(at), all.traffic.is_empty() && all.observed.is_empty())
         else {
             return false;
         };
-        if step.kind != Kind::Plain || served.tlb != Tlb::L1 || access.store && op.non_temporal {
+        if step.kind != Kind::Plain || served.tlb != Tlb::L1 || served.straddles || access.store && op.non_temporal {
             return false;
         }
         if access.store {
@@ -191,7 +223,10 @@ impl Front {
                 return false;
             }
             self.stored.store(access.address, access.bytes);
+            let same =
+                std::mem::replace(&mut self.stored_line, access.address / LINE_BYTES) == access.address / LINE_BYTES;
             (step.kind, step.stores) = (Kind::Store, 1);
+            step.first = if same { scale.interval[Port::Store as usize] } else { scale.commit };
             return true;
         }
         match self.stored.load(access.address, access.bytes) {
@@ -246,6 +281,7 @@ impl Front {
         let block = rest.all.block;
         let accesses = op.loads > 0 || op.stores > 0;
         let (mut step, destinations) = operation(block, index, op, accesses, &common.templates, &common.scale);
+        step.dispatch = step.dispatch.saturating_add(std::mem::take(&mut self.late));
         if from != to {
             (step.kind, step.latency) = (Kind::Memory, step.latency + loading(op, destinations, &common.scale));
             step = self.referring(step, op, from..to, rest, common);
@@ -319,8 +355,11 @@ impl Front {
             reference.observed = *number;
             rest.observed += 1;
         }
+        reference.straddles = served.straddles;
         if access.store {
             self.stored.store(access.address, access.bytes);
+            let line = access.address / LINE_BYTES;
+            reference.same_line = std::mem::replace(&mut self.stored_line, line) == line;
         }
         self.batch.references.push(reference);
         true
@@ -393,6 +432,8 @@ fn nearby(line: Line) -> Reference {
         translation: Translation::Near,
         awaited: false,
         fetched: false,
+        straddles: false,
+        same_line: false,
         observed: UNOBSERVED,
         slot: 0,
         ring: 0,
@@ -462,7 +503,10 @@ mod tests {
             let level = |n| [Level::L1, Level::L1, Level::L1, Level::L2, Level::Llc, Level::Memory][n as usize];
             let served = |tlb| Served { object: ObjectId(1), tlb, ..Served::default() };
             let tlb = |n| if n == 0 { Tlb::Walk } else { Tlb::L1 };
-            let served = accesses.iter().map(|_| Served { level: level(self.below(6)), ..served(tlb(self.below(9))) });
+            let served = accesses.iter().map(|access| {
+                let straddles = access.address % 64 + u64::from(access.bytes) > 64;
+                Served { level: level(self.below(6)), straddles, ..served(tlb(self.below(9))) }
+            });
             let served = served.collect();
             (accesses, served)
         }
@@ -499,6 +543,8 @@ mod tests {
                 let (accesses, served) = chance.touches(block);
                 let execution = Execution { block, accesses: &accesses, served: &served, traffic: &[], observed: &[] };
                 planned.0.execute(execution, &mut planned.1, &mut |_, _| {});
+                alone.0.jumped(block, &alone.1.scale);
+                alone.0.since_jump += block.ops.iter().map(|op| u64::from(!op.fused)).sum::<u64>();
                 if !alone.0.resolve(block, ending(block)) {
                     alone.0.batch.steps.push(plain(Kind::Restart));
                 }

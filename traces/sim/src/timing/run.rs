@@ -179,11 +179,10 @@ impl Run<'_> {
         let dispatch = self.enter(step).max(self.p.stores[at]);
         let start = self.unit(step.port, dispatch, step.busy);
         let done = start.max(self.sources(step)).after(step.latency);
-        let interval = self.s.interval[Port::Store as usize];
-        let unit = self.unit(Port::Store, dispatch, interval);
+        let unit = self.unit(Port::Store, dispatch, self.s.interval[Port::Store as usize]);
         let complete = done.max(unit.max(self.addresses(step)).after(self.s.cycle));
         self.leave(complete);
-        self.p.committed = self.p.committed.after(interval).max(self.p.retire);
+        self.p.committed = self.p.committed.after(step.first).max(self.p.retire);
         self.p.stores[at] = self.p.committed;
         self.p.stored[at] = complete;
         self.p.stores_at = next(at, self.p.stores.len());
@@ -280,7 +279,8 @@ impl Run<'_> {
     /// When a load has its data.
     #[inline(always)]
     fn load(&mut self, reference: &Reference, address: V, dispatch: V) -> V {
-        let unit = self.unit(Port::Load, dispatch, self.s.interval[Port::Load as usize]);
+        let interval = self.s.interval[Port::Load as usize];
+        let unit = self.unit(Port::Load, dispatch, if reference.straddles { 2 * interval } else { interval });
         let issued = unit.max(address);
         let time = self.translate(reference.translation, issued);
         let ring = usize::from(reference.ring);
@@ -390,7 +390,8 @@ impl Run<'_> {
             }
             _ => fetch(self.w, self, reference, retire),
         };
-        let interval = self.s.interval[Port::Store as usize];
+        let interval = if reference.same_line { self.s.interval[Port::Store as usize] } else { self.s.commit };
+        let interval = if reference.straddles { 2 * interval } else { interval };
         self.p.committed = self.p.committed.after(interval).max(owned);
         let at = self.p.stores_at;
         self.p.stores[at] = self.p.committed;

@@ -3,7 +3,7 @@
 //! With six operations dispatched in a cycle, one takes a sixth; the model lets each begin a sixth of a cycle after the one before
 //! instead of counting to six and waiting. On average that is the same, and it needs no counter in any lane.
 
-use super::units::{PORTS, Port, cost, forward_cycles, units, vector_load_cycles};
+use super::units::{PORTS, Port, cost, fetched, forward_cycles, pairs_by_line, units, vector_load_cycles};
 use crate::block::Class;
 use crate::machine::{Machine, Units};
 
@@ -19,10 +19,14 @@ pub(crate) struct Scale {
     pub(crate) nanosecond: f64,
     /// Ticks between two operations dispatched.
     pub(crate) dispatch: u32,
+    /// Operations fetched in a cycle.
+    pub(crate) fetched: u32,
     /// Ticks between two operations retired.
     pub(crate) retire: u32,
     /// Ticks between two starts on a port, by port.
     pub(crate) interval: [u32; PORTS],
+    /// Ticks between two stores that enter the cache, if they are to different lines.
+    pub(crate) commit: u32,
     /// Ticks until a load has its data, by the level that served it; the last is unused: tiers know.
     pub(crate) level: [u32; 4],
     /// Ticks that a hit in the second-level TLB, and a page walk, add.
@@ -89,8 +93,10 @@ impl Scale {
             cycle,
             nanosecond: machine.ghz * f64::from(cycle),
             dispatch: share(core.issue_width),
+            fetched: fetched(core.units),
             retire: share(core.retire_width),
             interval,
+            commit: if pairs_by_line(core.units) { cycle } else { interval[Port::Store as usize] },
             level: level.map(|cycles| cycles * cycle),
             stlb: stlb * cycle,
             walk: (stlb + machine.walk_cycles) * cycle,

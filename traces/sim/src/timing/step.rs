@@ -30,7 +30,7 @@ pub(crate) enum Kind {
     Load,
     /// One load that the store buffer serves: `first` is its place there.
     Forwarded,
-    /// One store to a line in the first-level cache.
+    /// One store to a line in the first-level cache: `first` is how many ticks after the one before it may enter it.
     Store,
     /// An operation with references.
     Memory,
@@ -129,6 +129,10 @@ pub(crate) struct Reference {
     pub(crate) awaited: bool,
     /// `slot` is to say when the line is there.
     pub(crate) fetched: bool,
+    /// It lies in two lines: two accesses of the cache.
+    pub(crate) straddles: bool,
+    /// A store to the line of the store before.
+    pub(crate) same_line: bool,
     /// It is to be told when and how long it took, with this number.
     pub(crate) observed: u32,
     pub(crate) slot: u16,

@@ -61,6 +61,21 @@ pub(crate) const fn forward_cycles(units: Units) -> u32 {
 /// Bytes of a `rep` string instruction in a cycle: what Zen 4 and Golden Cove move within the first-level cache, [uops].
 pub(crate) const REPEAT_BYTES: u32 = 32;
 
+/// Operations that the cache of decoded ones gives in a cycle: 9 on Zen 4 ([SOG] 2.9.1), 6 on Sunny Cove ([Fog]). What follows a jump
+/// that is taken comes in another cycle, on both.
+pub(crate) const fn fetched(units: Units) -> u32 {
+    match units {
+        Units::Zen4 => 9,
+        Units::SunnyCove => 6,
+    }
+}
+
+/// Whether two stores enter the first-level cache in a cycle only if they are to the same line: so on Ice Lake (Intel's manual, "Ice Lake
+/// Client Microarchitecture": "2 stores per cycle" and "only if to the same cache line").
+pub(crate) const fn pairs_by_line(units: Units) -> bool {
+    matches!(units, Units::SunnyCove)
+}
+
 /// Cost of a class.
 pub(crate) const fn cost(units: Units, class: Class) -> Cost {
     match units {
