@@ -207,6 +207,8 @@ pub(crate) struct Ensemble {
 pub(crate) struct Scratch {
     row: Vec<f64>,
     noisy: Vec<f64>,
+    /// By column, its standard error.
+    steps: Vec<f64>,
     /// By column, what moved the correction of the last row.
     pub(crate) moved: Vec<f64>,
 }
@@ -265,22 +267,23 @@ impl Ensemble {
 
     /// What it says of features into which the formula was put.
     pub(crate) fn say(&self, features: &Features, scratch: &mut Scratch) -> Said {
-        let Scratch { row, noisy, moved } = scratch;
+        let Scratch { row, noisy, moved, steps } = scratch;
         row.clear();
         moved.clear();
+        steps.clear();
         if self.members.is_empty() {
             return Said { mean: 0.0, spread: 0.0 };
         }
         self.inputs.fill(features, row);
         moved.resize(row.len(), 0.0);
+        steps.extend((0..row.len()).map(|column| self.step(column, features)));
         let count = self.members.len() as f64;
         let (mut mean, mut sum, mut squares) = (0.0, 0.0, 0.0);
         for (number, member) in self.members.iter().enumerate() {
             mean += member.explain(row, 1.0 / count, moved) / count;
             noisy.clear();
             let draws = (number * 7..).map(|number| NORMAL.get(number % NORMAL.len()).copied().unwrap_or(0.0));
-            let steps = row.iter().enumerate().zip(draws);
-            noisy.extend(steps.map(|((column, value), draw)| value + self.step(column, features) * draw));
+            noisy.extend(row.iter().zip(steps.iter()).zip(draws).map(|((value, step), draw)| value + step * draw));
             let value = member.value(noisy);
             sum += value;
             squares += value * value;
