@@ -15,9 +15,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("{family}: {} rows learnt in {:.2} s", table.rows.len(), start.elapsed().as_secs_f64());
         print!("{}", model.comparison());
         let asked: Vec<_> = table.rows.iter().cycle().take(10_000).map(|row| support::question(row, family)).collect();
-        let start = Instant::now();
-        let predicted = model.predict(family, &asked)?;
-        println!("{} objects predicted in {:.1} ms", predicted.len(), start.elapsed().as_secs_f64() * 1e3);
+        // The least of ten: what else the machine does is not what is timed.
+        let mut least = f64::INFINITY;
+        for _ in 0..10 {
+            let start = Instant::now();
+            model.predict(family, &asked)?;
+            least = least.min(start.elapsed().as_secs_f64());
+        }
+        println!("{} objects predicted in {:.1} ms", asked.len(), least * 1e3);
     }
     Ok(())
 }
