@@ -10,11 +10,14 @@
 //! something was loaded. Looking again is rationed: never more than a twentieth of the time goes there, and the pause
 //! doubles, up to a second, each time nothing had changed (code generated at run time, stacks led astray).
 //!
+//! An emulator may show the guest's code as readable only (QEMU's user mode shows what its own
+//! mappings are). Where the C library is not executable, the files' own headers say what of them is code (`code_of_headers`).
+//!
 //! Unwind tables are read from a private mapping of the file, which stays when the program unloads the module.
 
 use crate::elf::{self, HEAD_BYTES, Segment};
 use crate::maps::{self, Mapping};
-use crate::sys;
+use crate::{real, sys};
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -127,6 +130,7 @@ struct Found {
     end: u64,
     inode: u64,
     path: Vec<u8>,
+    first_offset: u64,
     last_offset: u64,
     /// Address and file offset of the first executable mapping.
     code: Option<(u64, u64)>,
@@ -139,6 +143,7 @@ impl Found {
             end: mapping.end,
             inode: mapping.inode,
             path: mapping.path.to_vec(),
+            first_offset: mapping.offset,
             last_offset: mapping.offset,
             code: mapping.executable.then_some((mapping.start, mapping.offset)),
         }
@@ -165,6 +170,26 @@ type Ranges = Vec<(u64, u64)>;
 
 /// The files that code comes from, and everything executable; `None` when the kernel does not say.
 fn look() -> Option<(Vec<Found>, Ranges)> {
+    let (mut found, mut executable) = list(|module| module.code.is_some())?;
+    if is_hidden(&executable) {
+        (found, executable) = list(|_| true)?;
+        for module in found.iter_mut().filter(|module| module.code.is_none()) {
+            executable.extend(code_of_headers(module));
+        }
+        found.retain(|module| module.code.is_some());
+        executable.sort_unstable();
+    }
+    Some((found, executable))
+}
+
+/// Whether what certainly is code, the C library's, is not shown as such.
+fn is_hidden(executable: &Ranges) -> bool {
+    let code = real::next(c"malloc").map(|next| next.address as u64);
+    code.is_some_and(|code| !executable.iter().any(|(start, end)| (*start..*end).contains(&code)))
+}
+
+/// The files that are mapped, those that `keep` keeps, and everything executable.
+fn list(keep: impl Fn(&Found) -> bool) -> Option<(Vec<Found>, Ranges)> {
     let mut found: Vec<Found> = Vec::with_capacity(64);
     let mut executable = Vec::with_capacity(64);
     let mut buffer = alloc::vec![0; MAPS_BUFFER_BYTES];
@@ -174,15 +199,37 @@ fn look() -> Option<(Vec<Found>, Ranges)> {
         }
         if mapping.path.first() == Some(&b'/') && !found.last_mut().is_some_and(|last| last.take_in(&mapping)) {
             // Only the last can still grow; one without code is data the program mapped.
-            if found.last().is_some_and(|last| last.code.is_none()) {
+            if found.last().is_some_and(|last| !keep(last)) {
                 found.pop();
             }
             found.push(Found::of(&mapping));
         }
         true
     });
-    found.retain(|module| module.code.is_some());
+    found.retain(keep);
     complete.then_some((found, executable))
+}
+
+/// Where a mapped file has its code, by its own headers, which are put into `found`; `None` where it is no module.
+fn code_of_headers(found: &mut Found) -> Option<(u64, u64)> {
+    if found.first_offset != 0 {
+        return None;
+    }
+    let file = open(found)?;
+    let mut head = alloc::vec![0; HEAD_BYTES];
+    let bytes = sys::read_at(&file, &mut head, 0)?;
+    let head = head.get(..bytes)?;
+    let mut loaded = elf::segments(head).filter(|segment| segment.kind == elf::LOAD);
+    let first = loaded.next().filter(|first| first.offset < 4096)?;
+    let code = core::iter::once(first).chain(loaded).find(|segment| segment.flags & elf::EXECUTABLE != 0)?;
+    let bias = found.start.wrapping_sub(first.address & !0xfff);
+    let start = bias.wrapping_add(code.address & !0xfff);
+    let end = bias.checked_add(code.address)?.checked_add(code.bytes)?;
+    if !(found.start <= start && start < end && end <= found.end.checked_add(0xfff)?) {
+        return None;
+    }
+    found.code = Some((start, code.offset & !0xfff));
+    Some((start, end))
 }
 
 /// The file behind a module, if it is still the one that was loaded.
@@ -395,6 +442,30 @@ fn retire(old: *mut Snapshot, in_use: impl Fn(*mut Snapshot) -> bool) {
 #[cfg(all(test, not(miri)))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn headers_say_the_same_of_code_as_the_kernel() {
+        let (found, executable) = look().unwrap();
+        assert!(!found.is_empty());
+        let mut seen = 0;
+        for module in found.iter().filter(|module| module.first_offset == 0) {
+            let mut hidden = Found { code: None, ..module.clone() };
+            let (start, end) = code_of_headers(&mut hidden).unwrap();
+            assert_eq!(hidden.code, module.code, "{}", String::from_utf8_lossy(&module.path));
+            assert!(executable.iter().any(|range| range.0 <= start && end <= range.1));
+            seen += 1;
+        }
+        assert!(seen >= 2, "{found:?}");
+    }
+
+    #[test]
+    fn a_file_that_is_no_program_has_no_code() {
+        let (found, _) = list(|_| true).unwrap();
+        let inode = |path: &[u8]| sys::inode(&sys::open(path).unwrap()).unwrap();
+        let module = found.into_iter().next().unwrap();
+        let mut other = Found { path: b"/etc/passwd".to_vec(), inode: inode(b"/etc/passwd\0"), ..module };
+        assert_eq!((code_of_headers(&mut other), other.start < other.end), (None, true));
+    }
 
     #[test]
     fn this_program_and_its_libraries_are_found() {

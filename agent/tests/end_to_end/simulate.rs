@@ -254,3 +254,32 @@ fn what_cannot_be_simulated_is_refused_with_the_way_out() {
     refused(&["--sample=5,9", "--", "/bin/true"], 2, &["do not fit"]);
     refused(&["--", "/no/such/program"], 3, &["/no/such/program"]);
 }
+
+/// Identities of the program's own objects, by the function that allocates each.
+fn identities(report: &Value) -> Vec<(String, String)> {
+    let objects = report["objects"].as_array().unwrap().iter();
+    let mut found: Vec<(String, String)> = objects
+        .filter(|object| object["site"].to_string().contains("allocate_"))
+        .map(|object| (object["site"][0].to_string(), object["id"].as_str().unwrap().to_owned()))
+        .collect();
+    found.sort();
+    found
+}
+
+#[test]
+fn an_object_has_one_identity_recorded_and_simulated() {
+    if !have(&[Need::Qemu]) {
+        return;
+    }
+    // The whole call stack is in it, the C library's frames before main too, which no frame pointer leads through.
+    let simulated = simulated("identity", &["--no-timing"], &["chain", "1000"]);
+    let program = patterns();
+    let mut record = tierscope();
+    record.current_dir(program.directory.path()).args(["record", "-q", "-o", "recorded.tsp", "--"]);
+    run(record.args(program.line()).args(["chain", "1000"])).expect(0);
+    let mut report = tierscope();
+    let report = run(report.current_dir(program.directory.path()).args(["report", "--json", "recorded.tsp"])).expect(0);
+    let recorded = identities(&serde_json::from_str(&report.stdout).unwrap());
+    assert!(recorded.len() >= 4, "{recorded:#?}");
+    assert_eq!(identities(&simulated), recorded);
+}
