@@ -311,7 +311,7 @@ impl Modules {
                 Level::Memory => tierscope_traces::Level::LocalMemory,
             }),
             latency: timed.then_some(sample.latency),
-            dependent: None,
+            dependent: Some(sample.dependent),
             tlb: Some(match sample.tlb {
                 Tlb::L1 => tierscope_traces::Tlb::L1,
                 Tlb::L2 => tierscope_traces::Tlb::L2,

@@ -185,6 +185,8 @@ pub struct Sample {
     pub level: Level,
     /// Where its translation came from.
     pub tlb: Tlb,
+    /// Whether its address was computed from a value loaded shortly before ([`crate::Block::waits_for_load`]).
+    pub dependent: bool,
 }
 
 /// A block, written when it dies or when the simulation ends.
@@ -229,12 +231,13 @@ impl Row {
 }
 
 impl Sample {
-    /// Its bytes in a file: the fields in order, little-endian, then four zeros.
+    /// Its bytes in a file: the fields in order, little-endian, then three zeros.
     pub fn to_bytes(&self) -> [u8; ROW_BYTES] {
         let mut row = Row { bytes: [0; ROW_BYTES], at: 0 };
         row.put(self.time.to_le_bytes()).put(self.ip.to_le_bytes()).put(self.address.to_le_bytes());
         row.put(self.object.0.to_le_bytes()).put(self.tid.to_le_bytes()).put(self.latency.to_le_bytes());
         row.put(self.weight.to_le_bytes()).put(self.cpu.to_le_bytes()).put([self.level as u8, self.tlb as u8]);
+        row.put([u8::from(self.dependent)]);
         row.bytes
     }
 
@@ -261,6 +264,11 @@ impl Sample {
                 [0] => Tlb::L1,
                 [1] => Tlb::L2,
                 [2] => Tlb::Walk,
+                _ => return None,
+            },
+            dependent: match row.get() {
+                [0] => false,
+                [1] => true,
                 _ => return None,
             },
         })
@@ -299,10 +307,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn rows_survive_a_file(time: u64, ip: u64, address: u64, object: u32, tid: u32, latency: u32, cpu: u16) {
+        fn rows_survive_a_file(time: u64, ip: u64, address: u64, object: u32, tid: u32, latency: u32, cpu: u16, dependent: bool) {
             let object = ObjectId(object);
             let (level, tlb) = (Level::Memory, Tlb::Walk);
-            let sample = Sample { time, ip, address, object, tid, latency, weight: !latency, cpu, level, tlb };
+            let weight = !latency;
+            let sample = Sample { time, ip, address, object, tid, latency, weight, cpu, level, tlb, dependent };
             prop_assert_eq!(Sample::from_bytes(&sample.to_bytes()), Some(sample));
             let allocation = Allocation { address, bytes: ip, site: !ip, time, freed: !time, object, tid };
             prop_assert_eq!(Allocation::from_bytes(&allocation.to_bytes()), allocation);
@@ -313,7 +322,7 @@ mod tests {
             let mut row = [0; ROW_BYTES];
             row[..32].copy_from_slice(&bytes);
             row[32..].copy_from_slice(&rest);
-            let valid = row[42] <= 3 && row[43] <= 2;
+            let valid = row[42] <= 3 && row[43] <= 2 && row[44] <= 1;
             prop_assert_eq!(Sample::from_bytes(&row).is_some(), valid);
         }
     }
