@@ -35,6 +35,57 @@ enum What {
     Stream,
 }
 
+/// A file for what a command found out besides running a program (`--stats`): opened while nothing has happened yet that could be
+/// lost, written when the program is over.
+#[derive(Debug)]
+pub(crate) struct Stats {
+    path: PathBuf,
+    file: std::fs::File,
+}
+
+impl Stats {
+    /// Opens it; what is there stays until it is written.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be written.
+    pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
+        let file = std::fs::OpenOptions::new().write(true).create(true).truncate(false).open(path);
+        file.map(|file| Self { path: path.to_path_buf(), file })
+            .map_err(|error| Failure::cannot(format!("cannot write {}: {error}", path.display())))
+    }
+
+    /// Writes a document and a line feed.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be written.
+    pub(crate) fn write(&mut self, value: &impl serde::Serialize) -> Result<(), Failure> {
+        let cannot = |error: std::io::Error| Failure::cannot(format!("cannot write {}: {error}", self.path.display()));
+        let mut text = serde_json::to_vec_pretty(value).map_err(|error| cannot(error.into()))?;
+        text.push(b'\n');
+        // A pipe or terminal has no length to set.
+        let _ = self.file.set_len(0);
+        self.file.write_all(&text).map_err(cannot)
+    }
+}
+
+/// Refuses a place for a new directory where none can be made.
+///
+/// # Errors
+///
+/// The directory it would be in is not there, or cannot be written to.
+pub(crate) fn check_room_for(path: &Path) -> Result<(), Failure> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    rustix::fs::access(parent, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK)
+        .map_err(std::io::Error::from)
+        .and_then(|()| if parent.is_dir() { Ok(()) } else { Err(ErrorKind::NotADirectory.into()) })
+        .map_err(|error| {
+            let why = format!("cannot write {}: {}: {error}", path.display(), parent.display());
+            Failure::cannot(why).mend("-o takes another place")
+        })
+}
+
 impl Output {
     /// A place that can be written to. With `force` a file that is there will be replaced; `forced` says what `-f` then does.
     ///

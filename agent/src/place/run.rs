@@ -8,10 +8,11 @@ use crate::cli::RunArguments;
 use crate::embedded;
 use crate::failure::Failure;
 use crate::launch;
+use crate::output::Stats;
 use crate::private;
 use crate::signals::PassedOn;
 use std::ffi::OsString;
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -31,7 +32,7 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<u8, Failure> {
     let findings = check(&prepared.policy, &root, &detect(&root));
     refuse(&arguments.policy, &findings)?;
     prepared.warnings.extend(findings.into_iter().map(|finding| finding.text));
-    let mut stats = arguments.stats.as_deref().map(open_stats).transpose()?;
+    let mut stats = arguments.stats.as_deref().map(Stats::open).transpose()?;
     if !arguments.quiet {
         prepared.warnings.iter().for_each(|warning| say(&format!("tierscope: warning: {warning}\n")));
     }
@@ -58,8 +59,8 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<u8, Failure> {
             say(&format!("tierscope: processes of it go on; what they place is counted in {}\n", kept.display()));
         }
     }
-    if let Some((path, file)) = &mut stats {
-        write_stats(path, file, &outcome)?;
+    if let Some(stats) = &mut stats {
+        stats.write(&outcome)?;
     }
     Ok(ended.as_status())
 }
@@ -114,22 +115,6 @@ fn tell(arguments: &RunArguments, prepared: &Prepared, path: &Path, end: &End) -
     let counts = std::fs::read(path).ok().and_then(|bytes| Snapshot::read(&parsed, &bytes)).unwrap_or_default();
     let command = arguments.command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     Ok(Outcome::new(&arguments.policy, command, prepared, &counts, end))
-}
-
-/// Opens the file for the counts while nothing has happened yet that could be lost.
-fn open_stats(path: &Path) -> Result<(PathBuf, File), Failure> {
-    let file = OpenOptions::new().write(true).create(true).truncate(false).open(path);
-    file.map(|file| (path.to_path_buf(), file))
-        .map_err(|error| Failure::cannot(format!("cannot write {}: {error}", path.display())))
-}
-
-fn write_stats(path: &Path, file: &mut File, outcome: &Outcome) -> Result<(), Failure> {
-    let failure = |error: std::io::Error| Failure::cannot(format!("cannot write {}: {error}", path.display()));
-    let mut text = serde_json::to_vec_pretty(outcome).map_err(|error| failure(error.into()))?;
-    text.push(b'\n');
-    // A pipe or terminal has no length to set.
-    let _ = file.set_len(0);
-    file.write_all(&text).map_err(failure)
 }
 
 /// Whether a process has a file of the directory mapped, or will hand its path on.

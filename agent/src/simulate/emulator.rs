@@ -48,8 +48,17 @@ impl Emulator {
         if major < 6 {
             return Err(cannot(format!("it is version {major}.{minor}; 6.0 or newer is needed")));
         }
+        if !takes_plugins(&path) {
+            return Err(cannot(format!("version {major}.{minor} as it is built here takes no plugins")));
+        }
         Ok(Self { name: format!("qemu-x86_64 {}", version.0), path, version: version.1 })
     }
+}
+
+/// Whether it was built with plugins: some distributions' are not.
+fn takes_plugins(path: &Path) -> bool {
+    let output = Command::new(path).arg("--help").output();
+    output.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).lines().any(|line| line.starts_with("-plugin")))
 }
 
 /// `qemu-x86_64 version 7.2.22 (Debian 1:7.2+dfsg-7)` has 7.2.22, and (7, 2).
@@ -140,6 +149,22 @@ mod tests {
         assert!(refusal.to_string().contains("qemu-user"), "{refusal}");
         let refusal = Emulator::find(Some(Path::new("/no/such/file"))).unwrap_err();
         assert_eq!(refusal.exit_status(), 3);
+    }
+
+    #[test]
+    fn one_without_plugins_is_refused_before_anything_is_run() {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("qemu-x86_64");
+        let script = |help: &str| {
+            let text = format!("#!/bin/sh\n[ $1 = --help ] && echo '{help}' || echo 'qemu-x86_64 version 9.2.0'\n");
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+            Emulator::find(Some(&path))
+        };
+        let refusal = script("-version  display version").unwrap_err().to_string();
+        assert!(refusal.contains("9.2 as it is built here takes no plugins"), "{refusal}");
+        assert_eq!(script("-plugin  QEMU_PLUGIN").unwrap().version, (9, 2));
     }
 
     #[test]
