@@ -2,11 +2,15 @@
 //! means is worked out in [`crate::commands`].
 
 mod advise;
+mod label;
 mod place;
+mod ranking;
 mod simulate;
 
 pub use advise::{AdviseArguments, Fast, TiersArguments};
+pub use label::LabelArguments;
 pub use place::{CompileArguments, RunArguments, ShimArguments, Strictness};
+pub use ranking::{EvalArguments, FamilyName, TrainArguments};
 pub use simulate::{Shape, SimulateArguments, Windows};
 
 use crate::units::{parse_bytes, parse_duration};
@@ -39,6 +43,12 @@ pub enum Command {
     Run(RunArguments),
     /// Run a program on a model of memory it does not have, and say exactly what every object costs in every tier.
     Simulate(Box<SimulateArguments>),
+    /// Make the table that rankers learn from: record and simulate the shipped workloads.
+    Label(Box<LabelArguments>),
+    /// Train a ranker on the table, and show what was chosen from what.
+    Train(TrainArguments),
+    /// Show how good every ranker is on programs that nothing was learnt from.
+    Eval(EvalArguments),
     /// Write a policy as the table the preload library reads, for runs without tierscope.
     Compile(CompileArguments),
     /// Write the preload library to a file.

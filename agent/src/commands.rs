@@ -2,8 +2,9 @@
 
 use crate::cli::{Cli, Command, DoctorArguments, RecordArguments, SamplerName, StackName};
 use crate::failure::Failure;
+use crate::output::Stats;
 use crate::record::{self, Outcome, Props, SamplerChoice, Subject};
-use crate::{advise, demo, place, report, simulate, tiers};
+use crate::{advise, demo, label, place, ranking, report, simulate, tiers};
 use clap::CommandFactory;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
@@ -21,6 +22,9 @@ pub fn run(command: Command) -> Result<u8, Failure> {
         Command::Report(arguments) => report::run(&arguments),
         Command::Run(arguments) => place::run(&arguments),
         Command::Simulate(arguments) => simulate::run(&arguments),
+        Command::Label(arguments) => label::run(&arguments),
+        Command::Train(arguments) => ranking::train(&arguments),
+        Command::Eval(arguments) => ranking::eval(&arguments),
         Command::Compile(arguments) => place::write_table(&arguments),
         Command::Shim(arguments) => place::write_shim(&arguments),
         Command::Advise(arguments) => advise::run(&arguments),
@@ -114,15 +118,11 @@ fn props(arguments: RecordArguments) -> Result<Props, Failure> {
 }
 
 fn record(arguments: RecordArguments) -> Result<u8, Failure> {
-    let stats = arguments.stats.clone();
+    let stats = arguments.stats.as_deref().map(Stats::open).transpose()?;
     let props = props(arguments)?;
     let outcome = record::run(&props)?;
-    if let Some(path) = stats {
-        let mut text = serde_json::to_vec_pretty(&outcome)
-            .map_err(|error| Failure::cannot(format!("cannot describe the recording: {error}")))?;
-        text.push(b'\n');
-        std::fs::write(&path, text)
-            .map_err(|error| Failure::cannot(format!("cannot write {}: {error}", path.display())))?;
+    if let Some(mut stats) = stats {
+        stats.write(&outcome)?;
     }
     if !props.quiet {
         // Where standard error is closed there is nobody to tell.

@@ -7,6 +7,11 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use tierscope_sim::machine::{PageSize, Replacement};
 
+const DEFAULT_TIERS: &str = "ddr5,cxl-asic";
+const DEFAULT_SAMPLE_EVERY: u64 = 1000;
+const DEFAULT_LANES: u16 = 64;
+const DEFAULT_SWEEP_RUNS: u8 = 3;
+
 /// Arguments of `simulate`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  tierscope simulate -- ./app --its-own args\n  \
@@ -22,7 +27,7 @@ pub struct SimulateArguments {
     #[arg(short, long)]
     pub force: bool,
     /// Presets with commas between them, or a tier file: the fastest first, each of the others is compared with it.
-    #[arg(long, value_name = "FILE|PRESET,PRESET", default_value = "ddr5,cxl-asic")]
+    #[arg(long, value_name = "FILE|PRESET,PRESET", default_value = DEFAULT_TIERS)]
     pub tiers: String,
     /// Time this placement, too.
     #[arg(long, value_name = "FILE")]
@@ -81,16 +86,16 @@ pub struct SimulateArguments {
           default_missing_value = "10M,100k,100k")]
     pub sample: Option<Windows>,
     /// Keep every so many-th load that missed the last-level cache as a sample; 0 keeps none.
-    #[arg(long, value_name = "N", value_parser = parse_count, default_value = "1000")]
+    #[arg(long, value_name = "N", value_parser = parse_count, default_value_t = DEFAULT_SAMPLE_EVERY)]
     pub sample_every: u64,
     /// Time at most so many placements at once; those of objects that matter least are given up for others.
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(2..=4096))]
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_LANES, value_parser = clap::value_parser!(u16).range(2..=4096))]
     pub lanes: u16,
     /// Run the program again to search the best placement for 10, 20 ... 90 % of its memory, and time it beside greedy ones.
     #[arg(long, conflicts_with = "no_timing")]
     pub budget_sweep: bool,
     /// Runs that the search may take, after the first.
-    #[arg(long, value_name = "N", default_value_t = 3, requires = "budget_sweep", value_parser = clap::value_parser!(u8).range(1..=100))]
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_SWEEP_RUNS, requires = "budget_sweep", value_parser = clap::value_parser!(u8).range(1..=100))]
     pub sweep_runs: u8,
     /// The emulator [default: qemu-x86_64 in PATH].
     #[arg(long, value_name = "FILE", env = "TIERSCOPE_QEMU")]
@@ -107,6 +112,44 @@ pub struct SimulateArguments {
     /// The program and its arguments.
     #[arg(last = true, required = true, value_name = "CMD")]
     pub command: Vec<OsString>,
+}
+
+impl SimulateArguments {
+    /// What is simulated where nothing else is said than the program and its arguments.
+    pub(crate) fn of(command: Vec<OsString>) -> Self {
+        Self {
+            output: None,
+            force: false,
+            tiers: DEFAULT_TIERS.to_owned(),
+            policy: None,
+            memory_mode: None,
+            no_timing: false,
+            llc: None,
+            l2: None,
+            l1d: None,
+            l1i: None,
+            replacement: ReplacementName::Lru,
+            inclusive: false,
+            pages: PageName::Small,
+            no_prefetch: false,
+            ghz: None,
+            fast_forward: 0,
+            warm_up: 0,
+            max_instructions: None,
+            from_mark: Vec::new(),
+            to_mark: Vec::new(),
+            sample: None,
+            sample_every: DEFAULT_SAMPLE_EVERY,
+            lanes: DEFAULT_LANES,
+            budget_sweep: false,
+            sweep_runs: DEFAULT_SWEEP_RUNS,
+            qemu: None,
+            no_symbols: false,
+            stats: None,
+            quiet: false,
+            command,
+        }
+    }
 }
 
 /// Replacement policies by name.

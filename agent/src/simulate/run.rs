@@ -36,15 +36,15 @@ pub(super) struct Runner<'a> {
 }
 
 /// A run that has ended.
-pub(super) struct Finished {
-    pub(super) outcome: Outcome,
-    pub(super) samples: Vec<Sample>,
-    pub(super) allocations: Vec<Allocation>,
-    pub(super) ended: Ended,
-    pub(super) pid: u32,
-    pub(super) seconds: f64,
+pub(crate) struct Finished {
+    pub(crate) outcome: Outcome,
+    pub(crate) samples: Vec<Sample>,
+    pub(crate) allocations: Vec<Allocation>,
+    pub(crate) ended: Ended,
+    pub(crate) pid: u32,
+    pub(crate) seconds: f64,
     /// What a person should know, in sentences.
-    pub(super) remarks: Vec<String>,
+    pub(crate) remarks: Vec<String>,
 }
 
 impl Runner<'_> {

@@ -12,8 +12,7 @@
 //! Objects are known by identity, which is the same in every run of a program that allocates alike. One that comes up in a later
 //! run only stays fast.
 
-use super::profile;
-use super::run::Runner;
+use super::{Simulation, profile};
 use crate::cli::SimulateArguments;
 use crate::failure::Failure;
 use std::collections::{BTreeMap, BTreeSet};
@@ -73,12 +72,12 @@ pub(super) struct Line {
 
 /// Runs the search and adds what it timed to the profile.
 pub(super) fn run(
-    runner: &Runner<'_>,
-    config: &Config,
+    simulation: &Simulation,
     first: &Outcome,
     output: &Path,
     arguments: &SimulateArguments,
 ) -> Result<Vec<Line>, Failure> {
+    let config = &simulation.config;
     let Some(set) = config.sets.first() else { return Ok(Vec::new()) };
     let mut search = Search::new(first, set.slow);
     let mut base = profile::all_fast(first, 0).map_or(0.0, |lane| lane.cycles as f64);
@@ -90,7 +89,7 @@ pub(super) fn run(
         let placements = wanted.iter().map(|chosen| search.placement(chosen)).collect();
         let config =
             Config { placements, sets: vec![set.clone()], singles: false, sample_every: None, ..config.clone() };
-        let outcome = runner.run(&config, None)?.outcome;
+        let outcome = simulation.run(&config)?.outcome;
         let Some(all_fast) = profile::all_fast(&outcome, 0) else { break };
         base = all_fast.cycles as f64;
         for lane in &outcome.lanes {

@@ -18,6 +18,7 @@ mod demo;
 mod environment;
 mod harness;
 mod interpreters;
+mod label;
 mod loading;
 mod needs;
 mod place;

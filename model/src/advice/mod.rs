@@ -154,6 +154,20 @@ pub struct CurveStep {
     pub searched: bool,
 }
 
+/// Which objects of a summary a policy can name, and so place.
+#[must_use]
+pub fn movable(summary: &Summary) -> Vec<bool> {
+    place::sort_out(summary).iter().map(Option::is_none).collect()
+}
+
+/// How hot each object's touched pages are to a kernel that tiers pages ([`Ranker::Hotness`]), by identity; objects without
+/// samples are left out.
+#[must_use]
+pub fn hotness(tables: &Tables) -> FxHashMap<String, f64> {
+    let recorded = crate::summary::recorded(tables);
+    rank::heat(tables, &recorded).into_iter().map(|(id, heat)| (id.to_owned(), heat)).collect()
+}
+
 /// Advises on a profile. `summary` is that of the same tables, in any order.
 ///
 /// # Errors

@@ -152,7 +152,7 @@ pub(super) fn order(
 }
 
 /// How hot the touched pages of each object are on average, by identity.
-fn heat<'a>(tables: &Tables, recorded: &'a FxHashMap<String, Vec<u32>>) -> FxHashMap<&'a str, f64> {
+pub(super) fn heat<'a>(tables: &Tables, recorded: &'a FxHashMap<String, Vec<u32>>) -> FxHashMap<&'a str, f64> {
     let owners: FxHashMap<u32, &str> =
         recorded.iter().flat_map(|(id, numbers)| numbers.iter().map(move |&number| (number, id.as_str()))).collect();
     let start = tables.samples.iter().map(|sample| sample.time_ns).min().unwrap_or(0);

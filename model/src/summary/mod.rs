@@ -208,7 +208,8 @@ pub struct Phase {
 }
 
 /// Numbers of the recorded objects that each object of a summary of these tables is made of, by its identity.
-pub(crate) fn recorded(tables: &Tables) -> FxHashMap<String, Vec<u32>> {
+#[must_use]
+pub fn recorded(tables: &Tables) -> FxHashMap<String, Vec<u32>> {
     let groups = merge::groups(tables, &frames::Symbols::new(tables));
     groups.into_iter().map(|group| (group.id, group.objects)).collect()
 }

@@ -1,0 +1,125 @@
+//! From the two runs of a case to rows of the table.
+
+use super::Labelled;
+use super::case::{Case, Shrunk, UNTIL, cache_bytes};
+use super::native::Recorded;
+use super::pairing;
+use super::simulated::Simulated;
+use crate::failure::Failure;
+use rustc_hash::{FxHashMap, FxHashSet};
+use tierscope_model::advice;
+use tierscope_model::features::{Observed, Window, features};
+use tierscope_rank::{Counted, Features, Row, Set, Table, TierPair};
+use tierscope_traces::{SimulatedTiers, Tables};
+
+/// Who timed it, in the table.
+const MACHINE: &str = "sim";
+/// What a profile's machine is taken to have where the kernel does not say.
+const LLC: u64 = 32 << 20;
+/// Objects that cost less, and are smaller, are not in the table.
+const LEAST_COST: f64 = 1e-4;
+const LEAST_BYTES: f64 = 16384.0;
+
+pub(super) fn table(
+    case: &Case,
+    shrunk: &Shrunk,
+    native: &Recorded,
+    simulated: &Simulated,
+) -> Result<Labelled, Failure> {
+    let failure = |error| Failure::from_error("no features", &error);
+    let native_llc = cache_bytes(&native.meta.host, 3).unwrap_or(LLC);
+    let window = |tables: &Tables| steady(tables, case.program.from);
+    let clock =
+        features(&native.meta, &native.tables, &native.summary, window(&native.tables), native_llc).map_err(failure)?;
+    let levels =
+        features(&simulated.meta, &simulated.tables, &simulated.summary, window(&simulated.tables), shrunk.llc_bytes)
+            .map_err(failure)?;
+    let by_place = |observed: Observed| -> FxHashMap<usize, Features> {
+        observed.objects.into_iter().map(|object| (object.object, object.features)).collect()
+    };
+    let (clock, levels) = (by_place(clock), by_place(levels));
+    let partners = pairing::pair(&simulated.summary, &native.summary);
+    let hotness = advice::hotness(&simulated.tables);
+    let modelled = simulated.meta.simulation.as_ref().map(|simulation| simulation.tiers.as_slice()).unwrap_or_default();
+
+    let mut table = Table::default();
+    for (pair, (tiers, alone)) in modelled.iter().zip(&simulated.alone).enumerate() {
+        let case = tierscope_rank::Case {
+            program: case.program.name.to_owned(),
+            scale: case.scale.clone(),
+            seed: case.seed,
+            llc_bytes: shrunk.llc_bytes,
+            tiers: tiers.name.clone(),
+            machine: MACHINE.to_owned(),
+        };
+        let mut there = FxHashSet::default();
+        let tier_pair = tier_pair(tiers).ok_or_else(|| Failure::cannot("a modelled tier without figures"))?;
+        for (place, object) in simulated.summary.objects.iter().enumerate() {
+            let movable = simulated.movable.get(place).copied().unwrap_or(false);
+            let Some(criticality) = alone.get(place).copied().flatten() else { continue };
+            // What costs nothing and is too small to matter teaches nothing: a program has hundreds of such.
+            if criticality.point < LEAST_COST && (!movable || object.live_bytes_max < LEAST_BYTES) {
+                continue;
+            }
+            there.insert(object.id.clone());
+            let counted = object.counted.as_ref();
+            let count = |of: fn(&tierscope_model::summary::Counted) -> u64| counted.map_or(f64::NAN, |c| of(c) as f64);
+            table.rows.push(Row {
+                case: case.clone(),
+                tier_pair,
+                object: object.id.clone(),
+                name: object.name.clone(),
+                kind: object.kind.as_str().to_owned(),
+                bytes: object.live_bytes_max as u64,
+                movable,
+                clock: partners.get(place).copied().flatten().and_then(|partner| clock.get(&partner).cloned()),
+                levels: levels.get(&place).cloned(),
+                counted: Counted {
+                    llc_misses: count(|counted| counted.llc_misses),
+                    bytes_read: count(|counted| counted.bytes_read),
+                    bytes_written: count(|counted| counted.bytes_written),
+                    stall_cycles: counted.and_then(|counted| counted.stall_cycles).map_or(f64::NAN, |c| c as f64),
+                    first_seen: object.first_seen_ns as f64,
+                    soar_score: f64::NAN,
+                    hotness: hotness.get(&object.id).copied().unwrap_or(0.0),
+                },
+                criticality: criticality.point,
+                criticality_error: criticality.error,
+            });
+        }
+        table.sets.extend(simulated.sets.iter().filter(|timed| timed.pair == pair).map(|timed| Set {
+            case: case.clone(),
+            slow: timed.slow.iter().filter(|id| there.contains(*id)).cloned().collect(),
+            slowdown: timed.slowdown.point,
+            error: timed.slowdown.error,
+        }));
+    }
+    let paired = partners
+        .iter()
+        .enumerate()
+        .filter(|(place, partner)| partner.is_some() && simulated.movable.get(*place).copied().unwrap_or(false));
+    Ok(Labelled { paired: paired.count(), table })
+}
+
+/// From the first mark of the steady phase to that of what comes after it.
+fn steady(tables: &Tables, from: &str) -> Window {
+    let first = |name: &str| tables.marks.iter().filter(|mark| mark.name == name).map(|mark| mark.time_ns).min();
+    let start_ns = first(from).unwrap_or(0);
+    Window { start_ns, end_ns: first(UNTIL).filter(|end| *end > start_ns).unwrap_or(u64::MAX) }
+}
+
+/// Ratios of the figures a pair was modelled with.
+fn tier_pair(tiers: &SimulatedTiers) -> Option<TierPair> {
+    let figure = |of: &serde_json::Value, name: &str| of.get(name)?.as_f64().filter(|value| *value > 0.0);
+    let ratio =
+        |name, over: &serde_json::Value, under: &serde_json::Value| Some(figure(over, name)? / figure(under, name)?);
+    let (fast, slow) = (&tiers.fast_figures, &tiers.slow_figures);
+    Some(TierPair {
+        latency_x: ratio("read_latency_ns", slow, fast)?,
+        bandwidth_x: ratio("read_bandwidth_gbs", fast, slow)?,
+        write_bandwidth_x: ratio("write_bandwidth_gbs", fast, slow)?,
+        granule_bytes: figure(slow, "granule_bytes")?,
+        slow_read_gbs: figure(slow, "read_bandwidth_gbs")?,
+        slow_write_gbs: figure(slow, "write_bandwidth_gbs")?,
+    })
+}

@@ -1,0 +1,73 @@
+//! `tierscope label`, `train` and `eval`: from workloads to a table, and from a table to what was learnt.
+
+use std::path::Path;
+
+use crate::harness::{Outcome, read, run, tierscope};
+use crate::needs::{Need, have};
+
+fn label(directory: &Path, more: &[&str]) -> Outcome {
+    let mut command = tierscope();
+    command.current_dir(directory).args(["label", "--table", "table", "--scales", "tiny", "--instructions", "1M"]);
+    run(command.args(["--programs", "stream", "--sample-every", "13"]).args(more))
+}
+
+/// Columns by name of every row.
+fn rows(path: &Path) -> Vec<std::collections::HashMap<String, String>> {
+    let text = read(path);
+    let mut lines = text.lines().map(|line| line.split(',').map(str::to_owned).collect::<Vec<String>>());
+    let header = lines.next().unwrap();
+    lines.map(|line| header.iter().cloned().zip(line).collect()).collect()
+}
+
+#[test]
+fn a_workload_becomes_rows_once() {
+    if !have(&[Need::Qemu]) {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let told = label(directory.path(), &["--keep", "kept"]).expect(0);
+    assert!(told.stderr.contains("1 cases labelled, 0 failed"), "{told:?}");
+    assert_eq!(told.stdout, "", "what workloads print is for nobody");
+    let objects = rows(&directory.path().join("table/objects.csv"));
+    for name in ["left", "right", "summed", "target"] {
+        let found: Vec<_> = objects.iter().filter(|row| row["name"] == format!("allocate_{name}")).collect();
+        assert_eq!(found.len(), 2, "one for each pair of tiers: {name}: {found:#?}");
+        for row in found {
+            assert_eq!((row["program"].as_str(), row["movable"].as_str()), ("stream", "1"));
+            assert!(row["criticality"].parse::<f64>().unwrap() > 0.0, "{row:#?}");
+            assert!(!row["clock.share"].is_empty() && !row["levels.latency_ratio"].is_empty(), "{row:#?}");
+        }
+    }
+    // Four objects: all fifteen sets but those that more objects would add, for two pairs.
+    let sets = rows(&directory.path().join("table/sets.csv"));
+    assert!(sets.len() >= 2 * 15, "{}", sets.len());
+    assert!(sets.iter().all(|row| row["slowdown"].parse::<f64>().unwrap() > -0.01));
+
+    let again = label(directory.path(), &[]).expect(0);
+    assert!(again.stderr.contains("1 cases, 1 of them in the table already"), "{again:?}");
+    let before = read(&directory.path().join("table/objects.csv"));
+    label(directory.path(), &["--keep", "kept", "--force"]).expect(0);
+    assert_eq!(read(&directory.path().join("table/objects.csv")), before, "from what was kept the same rows come");
+
+    let mut train = tierscope();
+    let refused = run(train.current_dir(directory.path()).args(["train", "--table", "table"])).expect(3);
+    assert!(refused.stderr.contains("1 programs and training needs 3"), "{refused:?}");
+    std::fs::write(directory.path().join("table/sets.csv"), "program\n").unwrap();
+    let refused = label(directory.path(), &[]).expect(3);
+    assert!(refused.stderr.contains("sets.csv"), "{refused:?}");
+}
+
+#[test]
+fn what_cannot_be_labelled_is_refused_before_anything_is_run() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = tierscope();
+    command.current_dir(directory.path()).args(["label", "--table", "table", "--programs", "colocate"]);
+    let refused = run(&mut command).expect(2);
+    assert!(
+        refused.stderr.contains("no workload \"colocate\" can be labelled; there are attention-pruned"),
+        "{refused:?}"
+    );
+    let mut command = tierscope();
+    let refused = run(command.current_dir(directory.path()).args(["eval", "--table", "nowhere"])).expect(3);
+    assert!(refused.stderr.contains("tierscope label --table DIR makes a table"), "{refused:?}");
+}
