@@ -2,7 +2,7 @@
 //!
 //! This is what a sampler that decodes the program's instructions can see, too, and it is found the same way: backwards from the
 //! instruction, along the registers its address was computed from. Values that lie on the stack meanwhile are spilled
-//! registers, not links: they end the way. Only the block itself is looked at, and, where it ends in a conditional jump, once
+//! registers, not links, and what a loop loads from the same place in each turn (an array's address) is no link either. Only the block itself is looked at, and, where it ends in a conditional jump, once
 //! around from its end: most chains are loops of one block. What reaches further back is missed, and a block that is no
 //! loop but reloads the register after using it is taken for one.
 
@@ -17,6 +17,7 @@ impl Block {
         let (Some(before), Some(this)) = (self.ops.get(..op), self.ops.get(op)) else { return false };
         let loops = self.ops.last().is_some_and(|last| last.class == Class::BranchConditional);
         let around = if loops { self.ops.get(op..).unwrap_or_default() } else { &[] };
+        let written = self.ops.iter().fold(Registers::NONE, |written, op| written | op.destinations);
         let mut wanted = this.address_sources.without(STACK_POINTER | FRAME_POINTER);
         for earlier in before.iter().rev().chain(around.iter().rev()) {
             if wanted.is_empty() {
@@ -26,7 +27,13 @@ impl Block {
                 continue;
             }
             if earlier.loads > 0 {
-                return earlier.address_sources.and(STACK_POINTER | FRAME_POINTER).is_empty();
+                let from = earlier.address_sources.without(STACK_POINTER | FRAME_POINTER);
+                let is_same_each_time = loops && from.and(written).is_empty();
+                if from == earlier.address_sources && !is_same_each_time {
+                    return true;
+                }
+                wanted = wanted.without(earlier.destinations);
+                continue;
             }
             wanted = wanted.without(earlier.destinations) | earlier.sources | earlier.address_sources;
             wanted = wanted.without(Registers::FLAGS | STACK_POINTER | FRAME_POINTER);
@@ -79,6 +86,14 @@ mod tests {
     fn a_spilled_register_is_no_link() {
         assert!(!block(&[load(RAX, STACK_POINTER), load(RCX, RAX)]).waits_for_load(1));
         assert!(!block(&[load(RAX, FRAME_POINTER), load(RCX, RAX)]).waits_for_load(1));
+    }
+
+    #[test]
+    fn a_pointer_to_an_array_that_is_loaded_in_each_turn_is_no_link() {
+        let index = Op { class: Class::Integer, sources: RCX, destinations: RCX, ..Op::default() };
+        let lookup = load(RAX, RAX | RCX);
+        assert!(!block(&[load(RAX, RDI), lookup, index, jump()]).waits_for_load(1));
+        assert!(block(&[load(RAX, RDI), lookup, count_up(RDI), jump()]).waits_for_load(1));
     }
 
     #[test]

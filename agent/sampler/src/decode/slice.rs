@@ -312,10 +312,35 @@ impl<'a, 'p, 'c> Slice<'a, 'p, 'c> {
                         None => false,
                     },
                     // What lies at a fixed address is a variable, not a node that was just reached.
-                    memory => memory.is_some_and(|memory| memory.base.is_some() || memory.index.is_some()),
+                    memory => memory.is_some_and(|memory| {
+                        (memory.base.is_some() || memory.index.is_some()) && !self.is_same_each_time(&memory, at)
+                    }),
                 },
             };
         }
+    }
+
+    /// Whether the load at `step` is in a loop that does not change what its address is made of: a pointer to an array that is
+    /// loaded again in each turn, not a node that was just reached.
+    fn is_same_each_time(&mut self, memory: &Operand, step: usize) -> bool {
+        let Some(load) = self.path.step(step) else { return false };
+        let mut instruction = load;
+        for at in step + 1.. {
+            let parts = [memory.base, memory.index];
+            if instruction.is_call() || parts.into_iter().flatten().any(|part| instruction.changes(part)) {
+                return false;
+            }
+            self.work += 1;
+            instruction = match self.path.step(at) {
+                Some(earlier) if self.work <= MOST_WORK => earlier,
+                _ => return false,
+            };
+            // Both are of the same flow: one address, one instruction.
+            if std::ptr::eq(instruction, load) {
+                return true;
+            }
+        }
+        false
     }
 }
 

@@ -585,6 +585,30 @@ fn dependence_is_on_loads_other_than_of_variables() {
 }
 
 #[test]
+fn a_pointer_to_an_array_that_is_loaded_in_each_turn_is_no_node() {
+    let mut code = Snippet::of(|a| {
+        let mut top = a.create_label();
+        a.set_label(&mut top)?;
+        a.mov(rax, qword_ptr(rdi + 8))?;
+        a.mov(rcx, qword_ptr(rax + rdx * 8))?;
+        a.add(rdx, rsi)?;
+        a.cmp(rdx, r8)?;
+        a.jne(top)
+    });
+    assert!(!code.sampled(2, &[(RAX, 0x10_0000)]).dependent, "an array of an unchanged structure");
+    let mut code = Snippet::of(|a| {
+        let mut top = a.create_label();
+        a.set_label(&mut top)?;
+        a.mov(rax, qword_ptr(rdi + 8))?;
+        a.mov(rcx, qword_ptr(rax + rdx * 8))?;
+        a.add(rdi, 16)?;
+        a.cmp(rdi, r8)?;
+        a.jne(top)
+    });
+    assert!(code.sampled(2, &[(RAX, 0x10_0000)]).dependent, "a pointer out of each element");
+}
+
+#[test]
 fn a_chase_depends_on_its_own_last_step_whichever_way_it_was_reached() {
     let mut code = Snippet::of(|a| {
         let (mut top, mut rare, mut enter) = (a.create_label(), a.create_label(), a.create_label());
