@@ -310,7 +310,8 @@ impl Modules {
                 Level::Llc => tierscope_traces::Level::L3,
                 Level::Memory => tierscope_traces::Level::LocalMemory,
             }),
-            latency: timed.then_some(sample.latency),
+            // Between windows nothing is timed.
+            latency: timed.then_some(sample.latency).filter(|latency| *latency > 0),
             dependent: Some(sample.dependent),
             tlb: Some(match sample.tlb {
                 Tlb::L1 => tierscope_traces::Tlb::L1,

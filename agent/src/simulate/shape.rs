@@ -12,7 +12,8 @@ use tierscope_traces::Host;
 
 /// The machine to model.
 pub(super) fn machine(arguments: &SimulateArguments, host: &Host) -> Result<Machine, Failure> {
-    let mut machine = of_host(host);
+    let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let mut machine = of_host(host, &cpuinfo);
     if let Some(Shape::Of { bytes, ways }) = arguments.l1d {
         machine.l1d = shaped(&machine.l1d, bytes, ways);
     }
@@ -46,9 +47,16 @@ pub(super) fn machine(arguments: &SimulateArguments, host: &Host) -> Result<Mach
     Ok(machine)
 }
 
-/// The default machine with the host's caches and clock.
-fn of_host(host: &Host) -> Machine {
-    let mut machine = Machine::default();
+/// The machine around the host's processor, or the default one where that is not known, with the host's caches and clock.
+fn of_host(host: &Host, cpuinfo: &str) -> Machine {
+    let field = |name: &str| {
+        let lines = cpuinfo.lines().filter_map(|line| line.split_once(':'));
+        let mut found = lines.filter(|(key, _)| key.trim() == name).map(|(_, value)| value.trim());
+        found.next()
+    };
+    let number = |name: &str| field(name)?.parse().ok();
+    let known = || Machine::of_processor(field("vendor_id")?, number("cpu family")?, number("model")?);
+    let mut machine = known().unwrap_or_default();
     let find = |level: u8| {
         let data = |kind: &str| kind == "data" || kind == "unified";
         host.caches.iter().find(|cache| cache.level == level && data(&cache.kind) && cache.bytes > 0)
@@ -68,7 +76,7 @@ fn of_host(host: &Host) -> Machine {
     if let Some(shared) = find(3).map(|cache| cache.shared_cpus).filter(|shared| *shared > 0) {
         machine.cores = u16::try_from(shared).unwrap_or(MAX_CORES).clamp(1, MAX_CORES);
     }
-    machine.ghz = clock_of(&std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default()).unwrap_or(machine.ghz);
+    machine.ghz = clock_of(cpuinfo).unwrap_or(machine.ghz);
     machine
 }
 
@@ -113,7 +121,7 @@ mod tests {
             (2, "unified", 2 << 20, 16),
             (3, "unified", 30 << 20, 12),
         ]);
-        let machine = of_host(&host);
+        let machine = of_host(&host, "");
         machine.check().unwrap();
         assert_eq!((machine.l1d.bytes, machine.l1d.ways), (48 << 10, 12));
         assert_eq!(machine.l2.map(|cache| cache.bytes), Some(2 << 20));
@@ -123,9 +131,22 @@ mod tests {
 
     #[test]
     fn a_host_without_a_third_level_has_its_second_as_the_last() {
-        let machine = of_host(&host(&[(1, "data", 32 << 10, 8), (2, "unified", 1 << 20, 16)]));
+        let machine = of_host(&host(&[(1, "data", 32 << 10, 8), (2, "unified", 1 << 20, 16)]), "");
         assert_eq!((machine.l2, machine.llc.bytes), (None, 1 << 20));
-        of_host(&Host::default()).check().unwrap();
+        of_host(&Host::default(), "").check().unwrap();
+    }
+
+    #[test]
+    fn a_known_processor_has_its_own_core_and_an_unknown_one_the_default() {
+        let xeon =
+            "vendor_id\t: GenuineIntel\ncpu family\t: 6\nmodel\t\t: 106\nmodel name\t: Xeon\ncpu MHz\t\t: 2793.4\n";
+        let machine = of_host(&Host::default(), xeon);
+        machine.check().unwrap();
+        assert_ne!(machine.core, Machine::default().core);
+        assert!((machine.ghz - 2.7934).abs() < 1e-9);
+        assert_eq!(Some(machine.core), Machine::of_processor("GenuineIntel", 6, 106).map(|machine| machine.core));
+        let other = of_host(&Host::default(), &xeon.replace("106", "1"));
+        assert_eq!(other.core, Machine::default().core);
     }
 
     #[test]
