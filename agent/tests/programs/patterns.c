@@ -56,8 +56,8 @@ int main(int argc, char **argv) {
             at = chain[at].next;
     } else if (!strcmp(pattern, "scatter")) {
         for (long step = 0; step < steps; step++) {
-            // Five multiplications, each of which waits for the one before.
-            for (int round = 0; round < 5; round++)
+            // Ten multiplications, each of which waits for the one before.
+            for (int round = 0; round < 10; round++)
                 at = at * 6364136223846793005u + 1442695040888963407u;
             sum += scatter[at >> 48].next;
         }
