@@ -8,12 +8,11 @@
 
 use crate::cli::{AdviseArguments, DemoArguments, Fast, RunArguments};
 use crate::commands::{print, shell_quoted};
-use crate::embedded;
 use crate::failure::Failure;
 use crate::record::{self, Props, Subject};
-use crate::{advise, place};
+use crate::{advise, place, private};
 use std::ffi::{OsStr, OsString};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -30,13 +29,7 @@ pub(crate) fn run(arguments: &DemoArguments) -> Result<u8, Failure> {
         .permissions(std::fs::Permissions::from_mode(0o700))
         .tempdir()
         .map_err(|error| Failure::cannot(format!("no directory for the workload: {error}")))?;
-    let program = directory.path().join("tierscope-workloads");
-    std::fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o700)
-        .open(&program)
-        .and_then(|mut file| std::io::Write::write_all(&mut file, embedded::WORKLOADS))
+    let program = private::extract_workloads(directory.path())
         .map_err(|error| Failure::cannot(format!("cannot extract the workload: {error}")))?;
     // A demo leaves nothing behind but its profile: no graph in the user's cache.
     let command =

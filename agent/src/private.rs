@@ -4,6 +4,7 @@
 //! `LD_PRELOAD` (which splits at spaces and colons) and the shim's options (which split at semicolons), and leave room for
 //! the name of a socket.
 
+use crate::embedded;
 use crate::failure::Failure;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -53,9 +54,19 @@ pub(crate) fn directory<T>(fill: impl Fn(&Path) -> std::io::Result<T>) -> Result
 
 /// Writes the shim into a private directory, and returns its path.
 pub(crate) fn extract_shim(directory: &Path, shim: &[u8]) -> std::io::Result<PathBuf> {
-    let path = directory.join(SHIM_NAME);
+    extract(directory, SHIM_NAME, shim)
+}
+
+/// Writes the workloads program into a private directory, and returns its path.
+pub(crate) fn extract_workloads(directory: &Path) -> std::io::Result<PathBuf> {
+    extract(directory, "tierscope-workloads", embedded::WORKLOADS)
+}
+
+/// Writes what can be executed or loaded by its owner alone.
+fn extract(directory: &Path, name: &str, bytes: &[u8]) -> std::io::Result<PathBuf> {
+    let path = directory.join(name);
     let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o700).open(&path)?;
-    std::io::Write::write_all(&mut file, shim)?;
+    std::io::Write::write_all(&mut file, bytes)?;
     Ok(path)
 }
 

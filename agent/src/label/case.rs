@@ -97,8 +97,13 @@ const LEAST_LLC: u64 = 256 << 10;
 const L2: u64 = 1 << 20;
 const LLC: u64 = 32 << 20;
 
+/// Bytes of a machine's last-level cache, or what is assumed.
+pub(super) fn llc_bytes(host: &Host) -> u64 {
+    cache_bytes(host, 3).unwrap_or(LLC)
+}
+
 /// Bytes of a machine's cache, data or unified.
-pub(super) fn cache_bytes(host: &Host, level: u8) -> Option<u64> {
+fn cache_bytes(host: &Host, level: u8) -> Option<u64> {
     let found = host.caches.iter().find(|cache| cache.level == level && cache.kind != "instruction");
     found.map(|cache| cache.bytes).filter(|bytes| *bytes > 0)
 }
@@ -111,7 +116,7 @@ impl Shrunk {
             let wanted = (bytes as f64 * factor).clamp(least as f64, bytes.max(least) as f64);
             (wanted.log2().round().exp2() as u64).max(least)
         };
-        let llc_bytes = shrink(cache_bytes(host, 3).unwrap_or(LLC), LEAST_LLC);
+        let llc_bytes = shrink(llc_bytes(host), LEAST_LLC);
         Self { llc_bytes, l2_bytes: shrink(cache_bytes(host, 2).unwrap_or(L2), LEAST_L2).min(llc_bytes / 2) }
     }
 }

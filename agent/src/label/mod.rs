@@ -23,14 +23,12 @@ mod simulated;
 mod store;
 
 use crate::cli::{LabelArguments, Shape, SimulateArguments};
-use crate::embedded;
 use crate::failure::Failure;
 use crate::{private, record};
 use case::{Case, PROGRAMS, Program, Shrunk, UNTIL};
 use std::ffi::OsString;
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 use store::Store;
 
@@ -58,7 +56,7 @@ pub(crate) fn run(arguments: &LabelArguments) -> Result<u8, Failure> {
         }
     };
     say(&format!("tierscope: {} cases, {} of them in the table already\n", cases.len(), cases.len() - wanted.len()));
-    let (directory, workloads) = private::directory(extract)?;
+    let (directory, workloads) = private::directory(private::extract_workloads)?;
     // What workloads print is for nobody.
     silence()?;
     let (mut done, mut failed) = (0, 0);
@@ -116,13 +114,6 @@ fn cases(arguments: &LabelArguments) -> Result<Vec<Case>, Failure> {
     }
     let (part, of) = arguments.part;
     Ok(cases.into_iter().enumerate().filter(|(number, _)| number % of == part - 1).map(|(_, case)| case).collect())
-}
-
-fn extract(directory: &Path) -> std::io::Result<PathBuf> {
-    let program = directory.join("tierscope-workloads");
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create_new(true).mode(0o700).open(&program)?.write_all(embedded::WORKLOADS)?;
-    Ok(program)
 }
 
 /// Points standard output at nothing, for the programs we start.

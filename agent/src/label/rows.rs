@@ -1,7 +1,7 @@
 //! From the two runs of a case to rows of the table.
 
 use super::Labelled;
-use super::case::{Case, Shrunk, UNTIL, cache_bytes};
+use super::case::{Case, Shrunk, UNTIL, llc_bytes};
 use super::native::Recorded;
 use super::pairing;
 use super::simulated::Simulated;
@@ -14,8 +14,6 @@ use tierscope_traces::{SimulatedTiers, Tables};
 
 /// Who timed it, in the table.
 const MACHINE: &str = "sim";
-/// What a profile's machine is taken to have where the kernel does not say.
-const LLC: u64 = 32 << 20;
 /// Objects that cost less, and are smaller, are not in the table.
 const LEAST_COST: f64 = 1e-4;
 const LEAST_BYTES: f64 = 16384.0;
@@ -27,7 +25,7 @@ pub(super) fn table(
     simulated: &Simulated,
 ) -> Result<Labelled, Failure> {
     let failure = |error| Failure::from_error("no features", &error);
-    let native_llc = cache_bytes(&native.meta.host, 3).unwrap_or(LLC);
+    let native_llc = llc_bytes(&native.meta.host);
     let window = |tables: &Tables| steady(tables, case.program.from);
     let clock =
         features(&native.meta, &native.tables, &native.summary, window(&native.tables), native_llc).map_err(failure)?;
