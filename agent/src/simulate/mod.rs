@@ -14,6 +14,7 @@
 //! (`profile`) that every other command reads like a recording's. `sweep` runs the program again to time placements of whole
 //! sets of objects.
 
+mod code;
 mod emulator;
 mod memory;
 mod profile;

@@ -7,6 +7,7 @@
 //! The outcome is what a plugin inside somebody's program wrote, so numbers in it may refer to nothing: such a row is left out
 //! or refers to nothing in the profile.
 
+use super::code::Loads;
 use crate::failure::Failure;
 use rustc_hash::FxHashMap;
 use std::path::Path;
@@ -137,9 +138,9 @@ pub(super) fn write(path: &Path, force: bool, meta: Meta, found: Found<'_>) -> R
     for mark in &outcome.marks {
         writer.marks().push(MarkRow { time_ns: clock.ns(mark.time), tid: mark.tid, name: mark.name.clone() });
     }
-    let modules = Modules::new(outcome);
-    for sample in found.samples {
-        writer.samples().push(modules.sample(sample, &clock, found.config.timing));
+    let mut loads = Loads::new(outcome);
+    for row in found.samples {
+        writer.samples().push(sample(row, &mut loads, &clock, found.config.timing));
         if writer.needs_flush() {
             writer.flush().map_err(failure)?;
         }
@@ -270,56 +271,36 @@ fn placements(outcome: &Outcome, config: &Config, writer: &mut ProfileWriter) {
     }
 }
 
-/// Which module an instruction is of.
-struct Modules(Vec<(u64, u64, u64, u32)>);
-
-impl Modules {
-    fn new(outcome: &Outcome) -> Self {
-        let ranges = (0..).zip(&outcome.modules).map(|(number, row)| (row.start, row.end, row.bias, number));
-        let mut ranges: Vec<(u64, u64, u64, u32)> = ranges.collect();
-        ranges.sort_unstable();
-        Self(ranges)
-    }
-
-    fn of(&self, ip: u64) -> (Option<u32>, u64) {
-        let after = self.0.partition_point(|(start, ..)| *start <= ip);
-        match after.checked_sub(1).and_then(|place| self.0.get(place)) {
-            Some(&(_, end, bias, number)) if ip < end => (Some(number), ip.wrapping_sub(bias)),
-            _ => (None, ip),
-        }
-    }
-
-    fn sample(&self, sample: &Sample, clock: &Clock, timed: bool) -> SampleRow {
-        let (module, offset) = self.of(sample.ip);
-        let object = number(sample.object);
-        SampleRow {
-            time_ns: clock.ns(sample.time),
-            tid: sample.tid,
-            cpu: sample.cpu,
-            ip: sample.ip,
-            module,
-            offset,
-            kernel: false,
-            address: Some(sample.address),
-            access: Access::Load,
-            address_quality: AddressQuality::Exact,
-            attribution: if object.is_some() { Attribution::Exact } else { Attribution::None },
-            level: Some(match sample.level {
-                Level::L1 => tierscope_traces::Level::L1,
-                Level::L2 => tierscope_traces::Level::L2,
-                Level::Llc => tierscope_traces::Level::L3,
-                Level::Memory => tierscope_traces::Level::LocalMemory,
-            }),
-            // Between windows nothing is timed.
-            latency: timed.then_some(sample.latency).filter(|latency| *latency > 0),
-            dependent: Some(sample.dependent),
-            tlb: Some(match sample.tlb {
-                Tlb::L1 => tierscope_traces::Tlb::L1,
-                Tlb::L2 => tierscope_traces::Tlb::L2,
-                Tlb::Walk => tierscope_traces::Tlb::Walk,
-            }),
-            weight: sample.weight as f32,
-            object,
-        }
+fn sample(sample: &Sample, loads: &mut Loads<'_>, clock: &Clock, timed: bool) -> SampleRow {
+    let (module, offset) = loads.place(sample.ip);
+    let object = number(sample.object);
+    SampleRow {
+        time_ns: clock.ns(sample.time),
+        tid: sample.tid,
+        cpu: sample.cpu,
+        ip: sample.ip,
+        module,
+        offset,
+        kernel: false,
+        address: Some(sample.address),
+        access: Access::Load,
+        address_quality: AddressQuality::Exact,
+        attribution: if object.is_some() { Attribution::Exact } else { Attribution::None },
+        level: Some(match sample.level {
+            Level::L1 => tierscope_traces::Level::L1,
+            Level::L2 => tierscope_traces::Level::L2,
+            Level::Llc => tierscope_traces::Level::L3,
+            Level::Memory => tierscope_traces::Level::LocalMemory,
+        }),
+        // Between windows nothing is timed.
+        latency: timed.then_some(sample.latency).filter(|latency| *latency > 0),
+        dependent: loads.waits_for_load(sample.ip),
+        tlb: Some(match sample.tlb {
+            Tlb::L1 => tierscope_traces::Tlb::L1,
+            Tlb::L2 => tierscope_traces::Tlb::L2,
+            Tlb::Walk => tierscope_traces::Tlb::Walk,
+        }),
+        weight: sample.weight as f32,
+        object,
     }
 }

@@ -17,7 +17,6 @@ mod array;
 pub mod block;
 pub mod config;
 pub mod counts;
-mod dependence;
 pub mod event;
 mod extent;
 mod first_level;

@@ -185,8 +185,6 @@ pub struct Sample {
     pub level: Level,
     /// Where its translation came from.
     pub tlb: Tlb,
-    /// Whether its address was computed from a value loaded shortly before ([`crate::Block::waits_for_load`]).
-    pub dependent: bool,
 }
 
 /// A block, written when it dies or when the simulation ends.
@@ -231,13 +229,12 @@ impl Row {
 }
 
 impl Sample {
-    /// Its bytes in a file: the fields in order, little-endian, then three zeros.
+    /// Its bytes in a file: the fields in order, little-endian, then zeros.
     pub fn to_bytes(&self) -> [u8; ROW_BYTES] {
         let mut row = Row { bytes: [0; ROW_BYTES], at: 0 };
         row.put(self.time.to_le_bytes()).put(self.ip.to_le_bytes()).put(self.address.to_le_bytes());
         row.put(self.object.0.to_le_bytes()).put(self.tid.to_le_bytes()).put(self.latency.to_le_bytes());
         row.put(self.weight.to_le_bytes()).put(self.cpu.to_le_bytes()).put([self.level as u8, self.tlb as u8]);
-        row.put([u8::from(self.dependent)]);
         row.bytes
     }
 
@@ -264,11 +261,6 @@ impl Sample {
                 [0] => Tlb::L1,
                 [1] => Tlb::L2,
                 [2] => Tlb::Walk,
-                _ => return None,
-            },
-            dependent: match row.get() {
-                [0] => false,
-                [1] => true,
                 _ => return None,
             },
         })
@@ -307,11 +299,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn rows_survive_a_file(time: u64, ip: u64, address: u64, object: u32, tid: u32, latency: u32, cpu: u16, dependent: bool) {
+        fn rows_survive_a_file(time: u64, ip: u64, address: u64, object: u32, tid: u32, latency: u32, cpu: u16) {
             let object = ObjectId(object);
             let (level, tlb) = (Level::Memory, Tlb::Walk);
             let weight = !latency;
-            let sample = Sample { time, ip, address, object, tid, latency, weight, cpu, level, tlb, dependent };
+            let sample = Sample { time, ip, address, object, tid, latency, weight, cpu, level, tlb };
             prop_assert_eq!(Sample::from_bytes(&sample.to_bytes()), Some(sample));
             let allocation = Allocation { address, bytes: ip, site: !ip, time, freed: !time, object, tid };
             prop_assert_eq!(Allocation::from_bytes(&allocation.to_bytes()), allocation);

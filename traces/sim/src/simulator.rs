@@ -419,7 +419,6 @@ fn sample(cpu: u16, now: Now, weight: u32, block: &Block, access: &Access, serve
         cpu,
         level: served.level,
         tlb: served.tlb,
-        dependent: block.waits_for_load(usize::from(access.op)),
     }
 }
 

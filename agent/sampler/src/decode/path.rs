@@ -25,7 +25,12 @@ pub(super) struct Path<'a> {
 impl<'a> Path<'a> {
     /// Starts before instruction `start`, reached with `flags`.
     pub(super) fn new(flow: &'a Flow, start: u32, flags: u64) -> Self {
-        Path { flow, steps: Vec::with_capacity(16), start, flags: Some(flags), complete: false, guessed: false }
+        Path { flags: Some(flags), ..Self::without_flags(flow, start) }
+    }
+
+    /// Starts before instruction `start`, whatever the flags were.
+    pub(super) fn without_flags(flow: &'a Flow, start: u32) -> Self {
+        Path { flow, steps: Vec::with_capacity(16), start, flags: None, complete: false, guessed: false }
     }
 
     /// The instruction `step` steps back; 0 is the one before the sampled one.

@@ -68,7 +68,7 @@ impl Resolver {
     }
 
     /// The decoded code around `ip`.
-    fn flow(&mut self, ip: u64, code: &mut dyn Code) -> Option<Rc<Flow>> {
+    pub(super) fn flow(&mut self, ip: u64, code: &mut dyn Code) -> Option<Rc<Flow>> {
         if let Some((_, function)) = self.functions.range(..=ip).next_back()
             && ip < function.end
             && function.flow.at(ip).is_some()

@@ -231,7 +231,7 @@ impl Question<'_, '_, '_> {
         let on_stack = slice.on_stack(operand);
         let own = matches!(instruction.effect, Effect::Load { .. }).then(|| instruction.effect.to()).flatten();
         let dependent = dependence
-            && [operand.base, operand.index].into_iter().flatten().any(|part| slice.dependent(part, own, step, 0));
+            && [operand.base, operand.index].into_iter().flatten().any(|part| slice.dependent(part, own, step + 1, 0));
         (address, on_stack, dependent)
     }
 

@@ -24,7 +24,7 @@ const MOST_DEPTH: u32 = 8;
 /// Instructions looked at for one address.
 const MOST_WORK: u32 = 1000;
 /// A frame pointer is no further above the stack pointer than this; a general register in its place mostly is.
-const LARGEST_FRAME_BYTES: u64 = 1 << 20;
+pub(super) const LARGEST_FRAME_BYTES: u64 = 1 << 20;
 
 pub(super) struct Slice<'a, 'p, 'c> {
     path: &'p mut Path<'a>,
@@ -266,17 +266,15 @@ impl<'a, 'p, 'c> Slice<'a, 'p, 'c> {
         }
     }
 
-    /// Whether `register`, before the instruction at `step`, came from a load other than of a stack slot or a constant.
+    /// Whether `register`, after the instruction at step `from`, came from a load other than of a stack slot or a constant.
     ///
     /// `own` is the register that the access itself loads: where nothing on the way sets that one, its last execution
     /// did, and the access chases its own result.
-    pub(super) fn dependent(&mut self, register: Gpr, own: Option<Gpr>, step: usize, depth: u32) -> bool {
-        let mut at = step;
-        loop {
-            at += 1;
+    pub(super) fn dependent(&mut self, register: Gpr, own: Option<Gpr>, from: usize, depth: u32) -> bool {
+        for at in from.. {
             self.work += 1;
             if depth > MOST_DEPTH || self.work > MOST_WORK {
-                return false;
+                break;
             }
             let Some(instruction) = self.path.step(at) else { return own == Some(register) };
             if instruction.is_call() {
@@ -291,24 +289,24 @@ impl<'a, 'p, 'c> Slice<'a, 'p, 'c> {
             }
             return match instruction.effect {
                 Effect::None | Effect::Constant { .. } => false,
-                Effect::Copy { from, .. } => self.dependent(from, own, at, depth + 1),
+                Effect::Copy { from, .. } => self.dependent(from, own, at + 1, depth + 1),
                 Effect::Choice { to, from, .. } => {
-                    self.dependent(from, own, at, depth + 1) || self.dependent(to, own, at, depth + 1)
+                    self.dependent(from, own, at + 1, depth + 1) || self.dependent(to, own, at + 1, depth + 1)
                 }
                 Effect::Address { operand, .. } => [operand.base, operand.index]
                     .into_iter()
                     .flatten()
-                    .any(|part| self.dependent(part, own, at, depth + 1)),
+                    .any(|part| self.dependent(part, own, at + 1, depth + 1)),
                 Effect::Arithmetic { to, right, .. } => {
                     let right = match right {
-                        Right::Register(other) => self.dependent(other, own, at, depth + 1),
+                        Right::Register(other) => self.dependent(other, own, at + 1, depth + 1),
                         Right::Constant(_) => false,
                     };
-                    right || self.dependent(to, own, at, depth + 1)
+                    right || self.dependent(to, own, at + 1, depth + 1)
                 }
                 Effect::Load { extension, .. } => match instruction.memory {
                     Some(slot) if self.on_stack(&slot) => match self.stored(&slot, extension, at) {
-                        Some((register, store)) => self.dependent(register, own, store, depth + 1),
+                        Some((register, store)) => self.dependent(register, own, store + 1, depth + 1),
                         None => false,
                     },
                     // What lies at a fixed address is a variable, not a node that was just reached.
@@ -318,6 +316,7 @@ impl<'a, 'p, 'c> Slice<'a, 'p, 'c> {
                 },
             };
         }
+        false
     }
 
     /// Whether the load at `step` is in a loop that does not change what its address is made of: a pointer to an array that is
