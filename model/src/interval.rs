@@ -79,6 +79,21 @@ pub fn standard_error(hits: &[f64], totals: &[f64], effective: f64) -> f64 {
     if interval == Interval::UNKNOWN { f64::NAN } else { interval.half_width() / Z }
 }
 
+/// The mean of independent values and half of its 95 % interval by Student's distribution, which is infinite for one value; `None`
+/// for none.
+#[must_use]
+pub fn mean_interval(values: &[f64]) -> Option<(f64, f64)> {
+    let count = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / count;
+    let freedom = values.len().checked_sub(1)?;
+    let quantile = match freedom {
+        0 => return Some((mean, f64::INFINITY)),
+        _ => STUDENT.get(freedom - 1).copied().unwrap_or(Z),
+    };
+    let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / freedom as f64;
+    Some((mean, quantile * (variance / count).sqrt()))
+}
+
 /// Wilson's score interval for a share observed in `n` independent samples, for a two-sided `quantile`.
 #[must_use]
 pub fn wilson(share: f64, n: f64, quantile: f64) -> Interval {
@@ -124,6 +139,16 @@ mod tests {
             let mixed = (self.0 ^ (self.0 >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
             ((mixed ^ (mixed >> 32)) >> 11) as f64 / (1u64 << 53) as f64
         }
+    }
+
+    #[test]
+    fn a_mean_has_students_interval() {
+        assert_eq!(mean_interval(&[]), None);
+        assert_eq!(mean_interval(&[2.0]), Some((2.0, f64::INFINITY)));
+        // Variance 2, two values: 12.706 standard errors of 1.
+        let (mean, half) = mean_interval(&[1.0, 3.0]).unwrap();
+        assert_eq!(mean, 2.0);
+        assert!((half - 12.706).abs() < 1e-9, "{half}");
     }
 
     /// Fractions of runs whose interval holds the true share: of the shares reported, and of Wilson's alone.

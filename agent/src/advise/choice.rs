@@ -138,15 +138,7 @@ impl Choice {
 
     /// The tiers as costs depend on them. Those without a latency were left out before.
     pub(super) fn priced(&self) -> Vec<tierscope_model::advice::Tier> {
-        let priced = |tier: &Tier| tierscope_model::advice::Tier {
-            name: tier.name.clone(),
-            latency_ns: tier.value(Quantity::ReadLatencyNs).unwrap_or(f64::NAN),
-            write_latency_ns: tier.value(Quantity::WriteLatencyNs),
-            bandwidth_gbs: tier.value(Quantity::ReadBandwidthGbs),
-            capacity: tier.capacity(),
-            paged: is_paged(tier),
-        };
-        self.tiers.iter().map(priced).collect()
+        priced(&self.tiers)
     }
 
     /// The tiers as a policy names them. Of the first the advice knows how much of it may be used, and the last takes what
@@ -160,6 +152,19 @@ impl Choice {
         };
         self.tiers.iter().enumerate().map(placed).collect()
     }
+}
+
+/// Tiers as costs depend on them.
+pub(super) fn priced(tiers: &[Tier]) -> Vec<tierscope_model::advice::Tier> {
+    let priced = |tier: &Tier| tierscope_model::advice::Tier {
+        name: tier.name.clone(),
+        latency_ns: tier.value(Quantity::ReadLatencyNs).unwrap_or(f64::NAN),
+        write_latency_ns: tier.value(Quantity::WriteLatencyNs),
+        bandwidth_gbs: tier.value(Quantity::ReadBandwidthGbs),
+        capacity: tier.capacity(),
+        paged: is_paged(tier),
+    };
+    tiers.iter().map(priced).collect()
 }
 
 /// What the command line asks to be behind the fastest and the slowest tier.

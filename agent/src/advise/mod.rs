@@ -2,6 +2,7 @@
 //!
 //! What can be refused is refused before the profile is opened, and the policy is written before anything is shown of it.
 
+mod apart;
 mod choice;
 
 use crate::cli::{AdviseArguments, Fast};
@@ -9,6 +10,7 @@ use crate::commands::{columns, has_colors, print, print_json};
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::report::open_named;
+pub(crate) use apart::Apart;
 use choice::Choice;
 use std::path::Path;
 use tierscope_machine::{Root, detect, today};

@@ -3,15 +3,19 @@
 use super::simulate::Windows;
 use crate::units::parse_count;
 use clap::Args;
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// Arguments of `label`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  tierscope label --table model/data\n  \
-                  tierscope label --table mine --programs bc,pr --seeds 1,2,3\n\n\
+                  tierscope label --table mine --programs bc,pr --seeds 1,2,3\n  \
+                  tierscope label --table mine --tiers here.tiers.toml -- ./app --its-own args\n\n\
                   Each case is a native recording and two simulations: a minute or two. Cases that are in the table are\n\
                   left out, so that a run that was cut off goes on where it was; two runs with --part 1/2 and --part 2/2\n\
-                  may work on one table. Needs qemu-x86_64 (Debian and Ubuntu: apt-get install qemu-user).")]
+                  may work on one table. Needs qemu-x86_64 (Debian and Ubuntu: apt-get install qemu-user).\n\n\
+                  With a command, that program is timed on this machine's own tiers, each object alone in the slow one;\n\
+                  tierscope tiers --measure --dir DIR -o FILE makes the tier file.")]
 pub struct LabelArguments {
     /// The directory of objects.csv and sets.csv, which are made or added to.
     #[arg(long, value_name = "DIR")]
@@ -36,7 +40,7 @@ pub struct LabelArguments {
     #[arg(long, value_name = "EVERY[,OF[,BEFORE]]", default_value = "1M,150k,50k")]
     pub sample: Windows,
     /// One in so many loads that miss the simulated last-level cache is a sample.
-    #[arg(long, value_name = "N", default_value_t = 499, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 19, value_parser = clap::value_parser!(u64).range(1..))]
     pub sample_every: u64,
     /// Samples per second of the native recording.
     #[arg(short, long, value_name = "HZ", default_value_t = 997)]
@@ -50,9 +54,23 @@ pub struct LabelArguments {
     /// Label cases again that are in the table.
     #[arg(short, long)]
     pub force: bool,
+    /// Of a command: run each placement so many times, in turns.
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(2..=1000))]
+    pub passes: u16,
+    /// Of a command: time the so many objects in which most of the run is.
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = parse_objects)]
+    pub objects: usize,
     /// Say nothing but errors.
     #[arg(short, long)]
     pub quiet: bool,
+    /// A program to measure on this machine's tiers, and its arguments.
+    #[arg(last = true, value_name = "CMD", requires = "tiers",
+          conflicts_with_all = ["programs", "scales", "seeds", "part", "keep", "force"])]
+    pub command: Vec<OsString>,
+}
+
+fn parse_objects(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|objects| (1..=1000).contains(objects)).ok_or_else(|| "write a number, 1 to 1000".into())
 }
 
 fn parse_part(text: &str) -> Result<(usize, usize), String> {

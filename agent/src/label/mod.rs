@@ -12,10 +12,13 @@
 //! Natively a program is recorded at a size at which memory matters; its objects are found again in the simulation of a small
 //! one (`pairing`) on caches that are smaller by the same factor (`case`). Only the steady phase counts in either.
 //!
+//! A program of the user's can be measured on the user's own tiers instead (`measured`).
+//!
 //! A case is written when it is whole, to new files that then replace the old ones, under a lock: a run that is cut off loses the
 //! case it was at, and two runs may share a table.
 
 mod case;
+mod measured;
 mod native;
 mod pairing;
 mod rows;
@@ -45,6 +48,9 @@ const L1: Shape = Shape::Of { bytes: 32 << 10, ways: Some(8) };
 ///
 /// Something needed is missing, or the table cannot be read or written. A case that fails is told and left out.
 pub(crate) fn run(arguments: &LabelArguments) -> Result<u8, Failure> {
+    if !arguments.command.is_empty() {
+        return measured::run(arguments);
+    }
     let cases = cases(arguments)?;
     let store = Store::open(&arguments.table)?;
     let known = if arguments.force { Vec::new() } else { store.cases()? };

@@ -28,7 +28,7 @@ use std::path::Path;
 use tierscope_binary::{PreloadVerdict, Program};
 use tierscope_policy::{Compiled, Match, Policy, compile};
 
-pub(crate) use run::run;
+pub(crate) use run::{run, run_timed};
 pub(crate) use table::{write_shim, write_table};
 
 /// A policy that was read, and what it is for a command.

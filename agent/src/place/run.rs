@@ -27,6 +27,11 @@ use tierscope_wire::policy::{Table, VARIABLE};
 ///
 /// When the policy cannot be carried out, before the program starts; and when the program cannot be started.
 pub(crate) fn run(arguments: &RunArguments) -> Result<u8, Failure> {
+    run_timed(arguments).map(|(status, _)| status)
+}
+
+/// As [`run`]; and how many seconds the program took.
+pub(crate) fn run_timed(arguments: &RunArguments) -> Result<(u8, f64), Failure> {
     let mut prepared = prepare(&arguments.policy, arguments.strict.map(Into::into), &arguments.command)?;
     let root = Root::default();
     let findings = check(&prepared.policy, &root, &detect(&root));
@@ -62,7 +67,7 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<u8, Failure> {
     if let Some(stats) = &mut stats {
         stats.write(&outcome)?;
     }
-    Ok(ended.as_status())
+    Ok((ended.as_status(), end.duration_s))
 }
 
 /// Where standard error is closed there is nobody to tell.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::harness::{Outcome, read, run, tierscope};
+use crate::harness::{Outcome, Program, read, run, tierscope};
 use crate::needs::{Need, have};
 
 fn label(directory: &Path, more: &[&str]) -> Outcome {
@@ -72,4 +72,50 @@ fn what_cannot_be_labelled_is_refused_before_anything_is_run() {
     let mut command = tierscope();
     let refused = run(command.current_dir(directory.path()).args(["eval", "--table", "nowhere"])).expect(3);
     assert!(refused.stderr.contains("tierscope label --table DIR makes a table"), "{refused:?}");
+}
+
+/// Both tiers are this machine's memory, so nothing is learnt of the program; what is made of its runs is.
+#[test]
+fn a_program_of_the_users_is_measured_on_tiers_that_are_there() {
+    if !have(&[Need::C]) {
+        return;
+    }
+    let include = Path::new(env!("CARGO_MANIFEST_DIR")).join("../ld_preload/include");
+    let include = format!("-I{}", include.display());
+    let program = Program::compile("gcc", &["-O1", "-g", &include], "patterns.c").arguments(&["scatter", "3000000"]);
+    let directory = program.directory.path();
+    std::fs::create_dir(directory.join("tier")).unwrap();
+    let figures = |ns: u32, gbs: u32| format!("read_latency_ns = {ns}\nread_bandwidth_gbs = {gbs}\n");
+    let tiers = format!(
+        "schema = \"tierscope.tiers/1\"\n[tiers.near]\n{}[tiers.far]\n{}backend = \"file\"\ndir = \"{}\"\n",
+        figures(100, 80),
+        figures(250, 20),
+        directory.join("tier").display()
+    );
+    std::fs::write(directory.join("tiers.toml"), tiers).unwrap();
+    let measure = |options: &[&str]| {
+        let mut command = tierscope();
+        command.current_dir(directory).args(["label", "--table", "table"]).args(options).arg("--").args(program.line());
+        run(&mut command)
+    };
+
+    let told = measure(&["--tiers", "tiers.toml", "--passes", "2"]).expect(0);
+    assert!(told.stderr.contains("[2/2] all slow:") && told.stderr.contains("rows measured"), "{told:?}");
+    let objects = rows(&directory.join("table/objects.csv"));
+    let scatter = objects.iter().find(|row| row["name"] == "allocate_scatter").expect("a row for it");
+    assert_eq!((scatter["machine"].as_str(), scatter["program"].as_str()), ("measured", "patterns"));
+    assert_eq!((scatter["scale"].as_str(), scatter["tiers"].as_str()), ("scatter 3000000", "far"));
+    assert_eq!((scatter["latency_x"].as_str(), scatter["bandwidth_x"].as_str()), ("2.5", "4"));
+    assert!(scatter["clock.share"].parse::<f64>().unwrap() > 0.5, "{scatter:#?}");
+    assert!(scatter["criticality"].parse::<f64>().unwrap().is_finite(), "{scatter:#?}");
+    assert!(scatter["criticality_error"].parse::<f64>().unwrap() > 0.0, "{scatter:#?}");
+    let sets = rows(&directory.join("table/sets.csv"));
+    assert_eq!(sets.len(), 1, "all of them together: {sets:#?}");
+
+    // What cannot be measured is refused.
+    let refused = measure(&["--tiers", "ddr5,cxl-asic"]).expect(3);
+    assert!(refused.stderr.contains("nothing can be put into cxl-asic: there is no memory behind it"), "{refused:?}");
+    assert!(refused.stderr.contains("tierscope tiers --measure"), "{refused:?}");
+    let refused = measure(&["--tiers", "tiers.toml", "--programs", "bc"]).expect(2);
+    assert!(refused.stderr.contains("cannot be used with"), "{refused:?}");
 }
