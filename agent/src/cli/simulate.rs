@@ -59,6 +59,9 @@ pub struct SimulateArguments {
     /// Size of the pages the TLBs translate.
     #[arg(long, value_enum, value_name = "SIZE", default_value_t = PageName::Small)]
     pub pages: PageName,
+    /// Simulate no TLB: translating takes no time and is not counted.
+    #[arg(long)]
+    pub no_tlb: bool,
     /// Simulate no prefetcher.
     #[arg(long)]
     pub no_prefetch: bool,
@@ -131,6 +134,7 @@ impl SimulateArguments {
             replacement: ReplacementName::Lru,
             inclusive: false,
             pages: PageName::Small,
+            no_tlb: false,
             no_prefetch: false,
             ghz: None,
             fast_forward: 0,

@@ -39,6 +39,9 @@ pub(super) fn machine(arguments: &SimulateArguments, host: &Host) -> Result<Mach
     }
     machine.llc.inclusive = arguments.inclusive;
     machine.page = arguments.pages.into();
+    if arguments.no_tlb {
+        (machine.dtlb, machine.stlb) = (None, None);
+    }
     if arguments.no_prefetch {
         machine.prefetch = Prefetch::OFF;
     }

@@ -35,10 +35,6 @@ impl Order {
         Self { order: IN_ORDER, bytes: [0; 2] }
     }
 
-    fn newest(self) -> usize {
-        (self.order & 0xf) as usize
-    }
-
     fn oldest(self, ways: usize) -> usize {
         (self.order >> (4 * (ways - 1)) & 0xf) as usize
     }
@@ -134,22 +130,6 @@ impl Array {
         }
     }
 
-    /// Uses a line that is there, in sets with an order. Where it says None, nothing has happened.
-    #[inline(always)]
-    pub(crate) fn access_near(&mut self, wanted: u64) -> Option<&mut u64> {
-        let set = (wanted & self.set_mask) as usize;
-        let start = set * self.ways;
-        let words = self.words.get_mut(start..start + self.ways)?;
-        let order = self.orders.get_mut(set)?;
-        let newest = order.newest();
-        if words.get(newest).is_some_and(|word| line(*word) == wanted) {
-            return words.get_mut(newest);
-        }
-        let way = order.find(words, wanted)?;
-        order.use_way(way);
-        words.get_mut(way)
-    }
-
     /// Looks for a line, using it; one that is not there comes in as `new`, whose line it must be.
     pub(crate) fn access(&mut self, wanted: u64, new: u64) -> Found<'_> {
         let set = (wanted & self.set_mask) as usize;
@@ -240,8 +220,8 @@ fn access_tree<'a>(ways: &'a mut [u64], tree: &mut u64, wanted: u64, new: u64) -
     Found::Miss(std::mem::replace(&mut ways[way], new))
 }
 
-/// Node n of a tree has the children 2n and 2n + 1, and bit n says which of them is to be given up next; the root is 1.
-fn victim(tree: u64, ways: usize) -> usize {
+/// The way that a tree gives up. Node n of it has the children 2n and 2n + 1, and bit n says which of them is to be given up next; the root is 1.
+pub(crate) fn victim(tree: u64, ways: usize) -> usize {
     let mut node = 1;
     while node < ways {
         node = node * 2 + (tree >> node & 1) as usize;
@@ -249,7 +229,9 @@ fn victim(tree: u64, ways: usize) -> usize {
     node - ways
 }
 
-fn turn_away(tree: &mut u64, way: usize, ways: usize) {
+/// A way of a tree is used.
+#[inline]
+pub(crate) fn turn_away(tree: &mut u64, way: usize, ways: usize) {
     let mut node = ways + way;
     while node > 1 {
         let right = node & 1;
@@ -303,8 +285,6 @@ mod tests {
                 let there = queue.iter().position(|line| *line == line_number);
                 match step {
                     Step::Access(_) => {
-                        let near = ways <= ORDERED_WAYS && there.is_some();
-                        prop_assert_eq!(array.access_near(line_number).is_some(), near);
                         let evicted = match there {
                             Some(place) => queue.remove(place).and(None),
                             None if queue.len() == ways as usize => queue.pop_back(),

@@ -21,7 +21,7 @@ use crate::array::{Array, Found};
 use crate::block::{Access, Block};
 use crate::line::{DIRTY, EMPTY, PREFETCHED, SHARED, address_of, line, line_of, owner, word};
 use crate::machine::{Machine, Prefetch};
-use crate::objects::{ObjectId, Shadow};
+use crate::objects::{ObjectId, Shadow, Within};
 use crate::prefetch::next_in_page;
 use crate::private::{Private, array, lines, straddles};
 use crate::served::{Level, Served, Traffic, TrafficKind};
@@ -74,6 +74,8 @@ struct Request {
     line: u64,
     /// The line as it comes into the first level.
     new: u64,
+    /// What lies in it.
+    within: Within,
     address: u64,
     ip: u64,
 }
@@ -113,6 +115,36 @@ impl Hierarchy {
         &mut self.cores[core]
     }
 
+    /// Whether what misses the first levels changes nothing in them, so that they may be ahead of the others: no other core has run,
+    /// no level takes lines away from them, and nothing is prefetched.
+    pub(crate) fn first_levels_are_on_their_own(&self) -> bool {
+        let inclusive = self.llc_inclusive || self.l2_inclusive;
+        self.cores.len() == 1 && !inclusive && !self.prefetch.next_line && !self.prefetch.stride
+    }
+
+    /// What serves a line that came into a first level of a core that is ahead; `victim` left it.
+    #[inline]
+    pub(crate) fn catch_up(&mut self, core: usize, victim: u64, new: u64, effects: &mut Effects) -> Level {
+        let line = line(new);
+        let request = Request { core, line, new, within: Within::UNKNOWN, address: address_of(line), ip: 0 };
+        self.leave_l1(core, victim, effects);
+        self.beyond_l1(&request, effects).0
+    }
+
+    /// A line was fetched for a block of a core that is ahead, and its first level did not have it.
+    pub(crate) fn catch_up_fetch(&mut self, core: usize, new: u64, effects: &mut Effects) {
+        effects.l1i_misses += 1;
+        if self.catch_up(core, EMPTY, new, effects) == Level::Memory {
+            effects.llc_fetch_misses += 1;
+            effects.push(TrafficKind::Fetch, line(new), owner(new));
+        }
+    }
+
+    /// The second half of an access came from memory as the first did.
+    pub(crate) fn both_halves(effects: &mut Effects, new: u64) {
+        effects.push(TrafficKind::Half, line(new), owner(new));
+    }
+
     /// Serves an access of a core by the instruction at `ip`.
     #[inline(never)]
     pub(crate) fn access(
@@ -123,11 +155,11 @@ impl Hierarchy {
         effects: &mut Effects,
     ) -> Served {
         let Access { address, store, .. } = *access;
-        let object = map.find(address);
-        let tlb = self.cores[core].tlb.access(address, map);
+        let (object, within) = map.find_line(address);
+        let tlb = self.cores[core].translate(address);
         let dirty = if store { DIRTY } else { 0 };
         let line = line_of(address);
-        let request = Request { core, line, new: word(line, object) | dirty, address, ip };
+        let request = Request { core, line, new: word(line, object) | dirty, within, address, ip };
         let (level, prefetched) = self.half(&request, map, effects);
         let mut served = Served { object, level, tlb, prefetched, straddles: straddles(access) };
         if served.straddles {
@@ -138,20 +170,20 @@ impl Hierarchy {
     }
 
     fn second_half(&mut self, request: &Request, served: &mut Served, map: &Shadow, effects: &mut Effects) {
-        let object = map.find(request.address);
-        let request = Request { new: word(request.line, object) | request.new & DIRTY, ..*request };
+        let (object, within) = map.find_line(request.address);
+        let request = Request { new: word(request.line, object) | request.new & DIRTY, within, ..*request };
         let (level, prefetched) = self.half(&request, map, effects);
         if served.level == Level::Memory && level == Level::Memory {
             effects.push(TrafficKind::Half, request.line, object);
         }
         served.level = served.level.max(level);
-        served.tlb = served.tlb.max(self.cores[request.core].tlb.access(request.address, map));
+        served.tlb = served.tlb.max(self.cores[request.core].translate(request.address));
         served.prefetched |= prefetched;
     }
 
     /// One line of an access: what served it, and whether a prefetch had brought it.
     fn half(&mut self, request: &Request, map: &Shadow, effects: &mut Effects) -> (Level, bool) {
-        match self.cores[request.core].l1d.access(request.line, request.new) {
+        match self.cores[request.core].l1d.access(request.line, request.new, request.within) {
             Found::Hit(word) if *word & (SHARED | PREFETCHED) == 0 => {
                 if request.is_store() {
                     *word = request.new;
@@ -240,18 +272,17 @@ impl Hierarchy {
         }
         let address = block.address;
         for line in lines(block) {
-            let l1i = &mut self.cores[core].l1i;
-            if l1i.as_mut().is_some_and(|l1i| l1i.load_again(address_of(line)) || l1i.access_near(line, None)) {
+            let Some(l1i) = &mut self.cores[core].l1i else { return };
+            if l1i.fetch_near(address_of(line)) || l1i.fetch_close(line) {
                 continue;
             }
             let object = map.find(address_of(line));
             let new = word(line, object);
-            let l1i = &mut self.cores[core].l1i;
-            if l1i.as_mut().is_none_or(|l1i| matches!(l1i.access(line, new), Found::Hit(_))) {
+            if matches!(l1i.access(line, new, Within::UNKNOWN), Found::Hit(_)) {
                 continue;
             }
             effects.l1i_misses += 1;
-            let request = Request { core, line, new, address: address_of(line), ip: address };
+            let request = Request { core, line, new, within: Within::UNKNOWN, address: address_of(line), ip: address };
             if self.beyond_l1(&request, effects).0 == Level::Memory {
                 effects.llc_fetch_misses += 1;
                 effects.push(TrafficKind::Fetch, line, object);
@@ -266,7 +297,7 @@ impl Hierarchy {
         let second = served.straddles.then(|| address_of(line_of(address) + 1));
         for address in [Some(address), second].into_iter().flatten() {
             let line = line_of(address);
-            served.tlb = served.tlb.max(self.cores[core].tlb.access(address, map));
+            served.tlb = served.tlb.max(self.cores[core].translate(address));
             if self.cores[core].combine(line) {
                 self.write_through(line, effects);
                 effects.push(TrafficKind::NonTemporal, line, map.find(address));
@@ -388,7 +419,7 @@ impl Hierarchy {
             if let Found::Miss(victim) = l2.access(line, clean | PREFETCHED) {
                 self.leave_l2(core, victim, effects);
             }
-        } else if let Found::Miss(victim) = private.l1d.access(line, clean | PREFETCHED) {
+        } else if let Found::Miss(victim) = private.l1d.access(line, clean | PREFETCHED, Within::UNKNOWN) {
             self.leave_l1(core, victim, effects);
         }
         if self.last_level(line, clean, false, effects) == Level::Memory {
@@ -475,7 +506,7 @@ mod tests {
 
     #[test]
     fn an_access_near_by_is_served_as_the_long_way_would() {
-        let dtlb = Translations { entries: 4, ways: 4, latency_cycles: 0 };
+        let dtlb = Some(Translations { entries: 4, ways: 4, latency_cycles: 0 });
         let machine = Machine { dtlb, ..machine(true, Machine::default().prefetch) };
         let (mut short, mut long) = (Hierarchy::new(&machine), Hierarchy::new(&machine));
         let (mut effects, mut random) = ([Effects::default(), Effects::default()], 1_u64);

@@ -35,6 +35,7 @@ pub mod served;
 mod simulator;
 pub mod steps;
 mod timed;
+mod times;
 pub mod timing;
 mod tlb;
 pub mod windows;

@@ -210,9 +210,9 @@ pub struct Machine {
     pub l2: Option<Cache>,
     /// Last-level cache, shared by all cores.
     pub llc: Cache,
-    /// First-level data TLB.
-    pub dtlb: Translations,
-    /// Second-level TLB.
+    /// First-level data TLB; without one, translating costs nothing and misses nothing.
+    pub dtlb: Option<Translations>,
+    /// Second-level TLB; not without a first.
     pub stlb: Option<Translations>,
     /// Cycles of a page walk: what a miss in all TLBs adds to a load.
     pub walk_cycles: u32,
@@ -243,7 +243,7 @@ impl Default for Machine {
             // [SOG] 32 MiB shared by 8 cores, 16 ways, 50 cycles on average. (Filled by what L2 gives up, which is not modelled.)
             llc: cache(32 << 20, 16, 50),
             // [SOG] 72 entries, fully associative; 3072 entries. Assumed: 12 ways, 7 cycles more for a hit in the second.
-            dtlb: Translations { entries: 72, ways: 72, latency_cycles: 0 },
+            dtlb: Some(Translations { entries: 72, ways: 72, latency_cycles: 0 }),
             stlb: Some(Translations { entries: 3072, ways: 12, latency_cycles: 7 }),
             // Assumed; no vendor says. A walk whose upper levels are in the walk cache reads one entry, mostly from L2 or LLC.
             walk_cycles: 30,
@@ -349,9 +349,14 @@ impl Machine {
             check_cache("l2", cache)?;
         }
         check_cache("llc", &self.llc)?;
-        check_tlb("dtlb", &self.dtlb)?;
+        if let Some(tlb) = &self.dtlb {
+            check_tlb("dtlb", tlb)?;
+        }
         if let Some(tlb) = &self.stlb {
             check_tlb("stlb", tlb)?;
+            if self.dtlb.is_none() {
+                return Err(MachineError::new("stlb", "a second level without a first; leave both out"));
+            }
         }
         within("walk_cycles", self.walk_cycles, 0, LONGEST_CYCLES)?;
         within("prefetch.stride_degree", u32::from(self.prefetch.stride_degree), 0, 32)?;
@@ -415,8 +420,10 @@ mod tests {
         assert!(refused(|m| m.llc.bytes = 3 << 20).ends_with("2097152 or 4194304 would"));
         assert!(refused(|m| m.llc.bytes = 1 << 60).starts_with("machine.llc.bytes"));
         assert!(refused(|m| m.llc.bytes = 0).starts_with("machine.llc.bytes"));
-        assert!(refused(|m| m.dtlb.ways = 7).starts_with("machine.dtlb.entries"));
-        assert!(refused(|m| m.dtlb.ways = 0).starts_with("machine.dtlb.ways"));
+        let ways = |ways| move |m: &mut Machine| m.dtlb = m.dtlb.take().map(|tlb| Translations { ways, ..tlb });
+        assert!(refused(ways(7)).starts_with("machine.dtlb.entries"));
+        assert!(refused(ways(0)).starts_with("machine.dtlb.ways"));
+        assert!(refused(|m| m.dtlb = None).starts_with("machine.stlb"));
         assert!(refused(|m| m.core.rob = 0).starts_with("machine.core.rob"));
         assert!(refused(|m| m.cores = 65).starts_with("machine.cores"));
         assert!(refused(|m| m.ghz = f64::NAN).starts_with("machine.ghz"));

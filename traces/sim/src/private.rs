@@ -3,10 +3,12 @@
 use crate::array::Array;
 use crate::block::{Access, Block};
 use crate::first_level::FirstLevel;
-use crate::line::{DIRTY, SHARED, line_of, word};
+use crate::line::{DIRTY, SHARED, address_of, line_of, word};
 use crate::machine::{Cache, LINE_BYTES, Machine};
 use crate::objects::{ObjectId, Shadow, Within};
 use crate::prefetch::Stride;
+use crate::served::Tlb as Translated;
+use crate::steps::Packed;
 use crate::tlb::Tlb;
 use std::ops::RangeInclusive;
 
@@ -19,18 +21,25 @@ pub(crate) struct Private {
     pub(crate) l1i: Option<FirstLevel>,
     pub(crate) l1d: FirstLevel,
     pub(crate) l2: Option<Array>,
-    pub(crate) tlb: Tlb,
+    pub(crate) tlb: Option<Tlb>,
     pub(crate) stride: Stride,
     /// Lines being gathered, and which is replaced next.
     combining: [Option<u64>; COMBINING],
     oldest: usize,
 }
 
+/// The first and the last byte of a block's instructions.
+#[inline(always)]
+pub(crate) fn ends(block: &Block) -> (u64, u64) {
+    let Block { address, bytes, .. } = *block;
+    (address, address.wrapping_add(u64::from(bytes.max(1)) - 1))
+}
+
 /// The lines that a block's instructions lie in.
 #[inline(always)]
 pub(crate) fn lines(block: &Block) -> RangeInclusive<u64> {
-    let Block { address, bytes, .. } = *block;
-    line_of(address)..=line_of(address.wrapping_add(u64::from(bytes.max(1)) - 1))
+    let (first, last) = ends(block);
+    line_of(first)..=line_of(last)
 }
 
 /// The array of a cache.
@@ -55,44 +64,63 @@ impl Private {
     /// The object. Else nothing has happened but that its page, and the line if it is there, were used. [`Private::meet`] before.
     #[inline(always)]
     pub(crate) fn access_near(&mut self, address: u64, store: bool, map: &Shadow) -> Option<ObjectId> {
-        let within = self.tlb.access_near(address);
-        if let Some(within) = within {
-            let object = map.find_within(within, address);
-            let again = if store { self.l1d.store_again(address, object) } else { self.l1d.load_again(address) };
-            if again {
-                return Some(object);
-            }
-        }
-        self.access_close(within, address, store, map)
+        let translated = self.tlb.as_mut().is_none_or(|tlb| tlb.access_near(address));
+        let object = if translated { self.l1d.access_near(address, store, map) } else { None };
+        object.or_else(|| self.access_close(translated, address, store, map))
     }
 
     /// The same for lines and pages that are near, but not the nearest.
     #[inline(never)]
-    fn access_close(&mut self, within: Option<Within>, address: u64, store: bool, map: &Shadow) -> Option<ObjectId> {
-        let within = match within {
-            Some(within) => within,
-            None => self.tlb.access_first(address, map)?,
-        };
-        let object = map.find_within(within, address);
-        let line = line_of(address);
-        let stored = store.then(|| word(line, object) | DIRTY);
-        self.l1d.access_near(line, stored).then_some(object)
+    fn access_close(&mut self, translated: bool, address: u64, store: bool, map: &Shadow) -> Option<ObjectId> {
+        if !translated && !self.tlb.as_mut().is_some_and(|tlb| tlb.access_first(address)) {
+            return None;
+        }
+        self.l1d.access_close(address, store, map)
     }
 
-    /// Fetches a block's instructions if its lines are those used last, or there is no cache for them.
+    /// Translates an address.
+    pub(crate) fn translate(&mut self, address: u64) -> Translated {
+        self.tlb.as_mut().map_or(Translated::L1, |tlb| tlb.access(address))
+    }
+
+    /// Fetches a block's instructions if its lines are near, or there is no cache for them. Else its first line may have been used.
     #[inline(always)]
-    pub(crate) fn fetch_again(&self, block: &Block) -> bool {
-        let Some(l1i) = &self.l1i else { return true };
-        let Block { address, bytes, .. } = *block;
-        let end = address.wrapping_add(u64::from(bytes.max(1)) - 1);
-        // Of more lines one could be between them.
-        l1i.load_again(address) && l1i.load_again(end) && (end >> 6).wrapping_sub(address >> 6) < 2
+    pub(crate) fn fetch_near(&mut self, block: &Block) -> bool {
+        let Some(l1i) = &mut self.l1i else { return true };
+        let (first, last) = ends(block);
+        (last >> 6).wrapping_sub(first >> 6) < 2 && l1i.fetch_near(first) && l1i.fetch_near(last)
+    }
+
+    /// Serves accesses as long as the first levels do, at once. How many; `served` is told of each.
+    #[inline(always)]
+    pub(crate) fn serve_near(
+        &mut self,
+        accesses: &[Packed],
+        map: &Shadow,
+        served: impl FnMut(ObjectId, bool),
+    ) -> usize {
+        match &mut self.tlb {
+            Some(tlb) => self.l1d.serve_near(accesses, map, |address| tlb.access_near(address), served),
+            None => self.l1d.serve_near(accesses, map, |_| true, served),
+        }
+    }
+
+    /// Fetches a block's instructions; `bring` is told of each line that was not there, and is now.
+    pub(crate) fn fetch(&mut self, block: &Block, map: &Shadow, mut bring: impl FnMut(u64)) {
+        let Some(l1i) = &mut self.l1i else { return };
+        for line in lines(block) {
+            if !l1i.fetch_near(address_of(line)) && !l1i.fetch_close(line) {
+                let new = word(line, map.find(address_of(line)));
+                l1i.bring(line, new, Within::UNKNOWN);
+                bring(new);
+            }
+        }
     }
 
     /// To be called before accesses, and with the same map as they are.
     #[inline]
     pub(crate) fn meet(&mut self, map: &Shadow) {
-        self.tlb.meet(map);
+        self.l1d.meet(map);
     }
 
     /// Whether a data cache has a line.

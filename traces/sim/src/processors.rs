@@ -58,7 +58,7 @@ impl Machine {
         }
         (machine.llc.bytes, machine.llc.ways, machine.llc.latency_cycles) = (48 << 20, 12, 87);
         // [OPT] 64 entries of 4 ways for loads, 2048 of 16 ways behind them; 7 cycles more as on Skylake ([Fog]).
-        machine.dtlb = Translations { entries: 64, ways: 4, latency_cycles: 0 };
+        machine.dtlb = Some(Translations { entries: 64, ways: 4, latency_cycles: 0 });
         machine.stlb = Some(Translations { entries: 2048, ways: 16, latency_cycles: 7 });
         machine
     }

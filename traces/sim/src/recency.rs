@@ -1,11 +1,9 @@
 //! Pages in order of use: the first level of a TLB, which every access uses.
 //!
-//! First-level TLBs often are fully associative with 48 to 96 entries, too many to search, and a list in order of use costs half a
-//! dozen writes whenever two pages take turns, which is at nearly every access. So a use here writes the time of it and nothing
-//! else; pages are found by a hash; and only a miss looks for the entry that was used longest ago.
-//!
-//! It looks at all of a set, and fast: times are 32 bits with the way in the lowest, so that the least of them is all there is to
-//! find, four at a time. When they reach their end the entries of each set are numbered anew in the same order.
+//! First-level TLBs often are fully associative with 48 to 96 entries, too many to search: pages are found by a hash. Which was used
+//! longest ago only a miss asks (`times.rs`).
+
+use crate::times::Times;
 
 /// No page: beyond the last of a 64-bit address.
 pub(crate) const NO_PAGE: u64 = u64::MAX;
@@ -18,32 +16,24 @@ const NONE: u32 = u32::MAX;
 pub(crate) struct Recency {
     /// By entry: what it holds.
     pages: Box<[u64]>,
-    /// By entry: when it was used last, and its way.
-    times: Box<[i32]>,
+    times: Times,
     /// By entry: the next in its bucket.
     next: Box<[u32]>,
     /// The first entry of each bucket.
     buckets: Box<[u32]>,
-    now: i32,
-    /// From one time to the next: more than any way, and a power of two. Entries of a set are so many apart from those of the next.
-    step: i32,
-    ways: usize,
     set_mask: u64,
 }
 
 impl Recency {
     /// `sets` must be a power of two, `ways` at most a million.
     pub(crate) fn new(sets: usize, ways: usize) -> Self {
-        let step = ways.next_power_of_two();
-        let entries = sets * step;
+        let times = Times::new(sets, ways);
+        let entries = times.entries();
         Self {
             pages: vec![NO_PAGE; entries].into(),
-            times: (0..entries).map(|entry| (entry % step) as i32).collect(),
+            times,
             next: vec![NONE; entries].into(),
             buckets: vec![NONE; (entries * 8).next_power_of_two()].into(),
-            now: 0,
-            step: step as i32,
-            ways,
             set_mask: sets as u64 - 1,
         }
     }
@@ -70,33 +60,12 @@ impl Recency {
     /// Uses an entry.
     #[inline(always)]
     pub(crate) fn touch(&mut self, entry: u32) {
-        let Some(now) = self.now.checked_add(self.step) else { return self.renumber(entry) };
-        self.now = now;
-        if let Some(time) = self.times.get_mut(entry as usize) {
-            *time = now | entry as i32 & (self.step - 1);
-        }
-    }
-
-    /// Times begin anew, and then an entry is used.
-    #[cold]
-    #[inline(never)]
-    fn renumber(&mut self, entry: u32) {
-        for set in self.times.chunks_mut(self.step as usize) {
-            let mut ordered: Vec<usize> = (0..self.ways).collect();
-            ordered.sort_unstable_by_key(|way| set[*way]);
-            for (time, way) in ordered.into_iter().enumerate() {
-                set[way] = time as i32 * self.step + way as i32;
-            }
-        }
-        self.now = self.ways as i32 * self.step;
-        self.touch(entry);
+        self.times.touch(entry as usize);
     }
 
     /// Brings a page in that is not there, and uses it. Its entry, and the page that left it ([`NO_PAGE`] for none).
     pub(crate) fn bring(&mut self, page: u64) -> (u32, u64) {
-        let start = (page & self.set_mask) as usize * self.step as usize;
-        let least = self.times[start..start + self.ways].iter().fold(i32::MAX, |least, time| least.min(*time));
-        let entry = start as u32 | (least & (self.step - 1)) as u32;
+        let entry = self.times.oldest((page & self.set_mask) as usize) as u32;
         let gone = std::mem::replace(&mut self.pages[entry as usize], page);
         if gone != NO_PAGE {
             self.leave_bucket(entry, gone);
@@ -138,7 +107,7 @@ mod tests {
         ) {
             let sets = 1_usize << sets_shift;
             let mut recency = Recency::new(sets, ways);
-            recency.now = (i32::MAX / recency.step - left) * recency.step;
+            recency.times.leave(left);
             let mut model = vec![Vec::new(); sets];
             for (low, high) in pages {
                 let page = low + (high << 20);

@@ -4,6 +4,7 @@
 //! notes, and so is time. Nothing a placement could change is decided before that point, which is why one pass serves all of
 //! them.
 
+mod ahead;
 mod run;
 
 use crate::block::{Access, Block};
@@ -70,6 +71,7 @@ pub struct Simulator {
     sampled: Vec<u32>,
     /// Accesses that are put side by side for `execute`.
     accesses: Vec<Access>,
+    ahead: ahead::Ahead,
 }
 
 /// A thread on a cpu: which of all threads, and on which core.
@@ -116,6 +118,7 @@ impl Simulator {
             served: Vec::new(),
             sampled: Vec::new(),
             accesses: Vec::new(),
+            ahead: ahead::Ahead::default(),
         })
     }
 

@@ -5,14 +5,13 @@
 //! always (Barr, Cox, Rixner, "Translation caching: skip, don't walk (the page table)", ISCA 2010), and what is left is one
 //! read of a page-table entry, whose way through the data caches is not modelled. Page tables take no room in the caches here.
 //!
-//! Every access is translated and every access is attributed to an object, so both are one look at a table of pages that the
-//! first level holds ([`Near`]). It holds nothing of its own: an entry leaves it when its page leaves the first level, and all
-//! when the map of objects changes above the granules, which are looked up each time.
+//! Every access is translated, so a table of pages that the first level holds comes before it. It holds nothing of its own: an
+//! entry leaves it when its page leaves the first level.
 
 use crate::array::{Array, Found};
 use crate::line::word;
 use crate::machine::{Machine, Replacement, Translations};
-use crate::objects::{ObjectId, SMALL_PAGE_SHIFT, SPACE, Shadow, Within};
+use crate::objects::{ObjectId, SPACE};
 use crate::recency::{NO_PAGE, Recency};
 use crate::served::Tlb as From;
 
@@ -22,25 +21,21 @@ const NEAR: usize = 512;
 /// Places that share a bit of [`Tlb::places`].
 const TOGETHER: usize = NEAR / u64::BITS as usize;
 
-/// A page of 4 KiB that the first level holds, be it as part of a larger one.
-#[derive(Debug, Clone, Copy)]
-struct Near {
-    page: u64,
-    /// Entry of the first level.
-    entry: u32,
-    within: Within,
-}
+/// Binary logarithm of the bytes of a page of 4 KiB, as which all pages are found, be it as part of a larger one.
+const SMALL_PAGE_SHIFT: u32 = 12;
 
-const NOTHING: Near = Near { page: NO_PAGE, entry: 0, within: Within::NOTHING };
+/// Where the page begins in a word of the table; below is its entry of the first level.
+const ENTRY_BITS: u32 = 24;
+
+/// Nothing in a place: no page has so high a number.
+const NOTHING: u64 = u64::MAX;
 
 /// Both levels.
 #[derive(Debug, Clone)]
 pub(crate) struct Tlb {
-    near: [Near; NEAR],
+    near: [u64; NEAR],
     /// By entry of the first level: in which places of `near` parts of its page may be.
     places: Box<[u64]>,
-    /// Of the map of objects that `near` was made from.
-    changes: u64,
     /// What is added to the shift of small pages.
     shift: u32,
     first: Recency,
@@ -61,59 +56,50 @@ fn small_page(address: u64) -> u64 {
 }
 
 impl Tlb {
-    pub(crate) fn new(machine: &Machine) -> Self {
-        let Translations { ways, .. } = machine.dtlb;
-        let first = Recency::new(sets(&machine.dtlb) as usize, ways as usize);
+    /// Of a machine that has a first level.
+    pub(crate) fn new(machine: &Machine) -> Option<Self> {
+        let shape = machine.dtlb.as_ref()?;
+        let first = Recency::new(sets(shape) as usize, shape.ways as usize);
         let second = |shape: &Translations| Array::new(u64::from(sets(shape)), shape.ways, Replacement::Lru);
-        Self {
+        Some(Self {
             near: [NOTHING; NEAR],
-            changes: 0,
             shift: machine.page.shift() - SMALL_PAGE_SHIFT,
             places: vec![0; first.entries()].into(),
             first,
             second: machine.stlb.as_ref().map(second),
-        }
+        })
     }
 
-    /// To be called before accesses, and with the same map as they are.
-    #[inline]
-    pub(crate) fn meet(&mut self, map: &Shadow) {
-        if self.changes != map.changes() {
-            self.changes = map.changes();
-            self.near.fill(NOTHING);
-        }
-    }
-
-    /// Translates an address if its page was used lately. What lies in the page.
+    /// Translates an address if its page was used lately.
     #[inline(always)]
-    pub(crate) fn access_near(&mut self, address: u64) -> Option<Within> {
+    pub(crate) fn access_near(&mut self, address: u64) -> bool {
         let small = small_page(address);
         let near = self.near[place(small)];
-        if near.page != small {
-            return None;
+        if near >> ENTRY_BITS != small {
+            return false;
         }
-        self.first.touch(near.entry);
-        Some(near.within)
+        self.first.touch(near as u32 & ((1 << ENTRY_BITS) - 1));
+        true
     }
 
-    /// Translates an address if the first level has its page. What lies in the page.
-    pub(crate) fn access_first(&mut self, address: u64, map: &Shadow) -> Option<Within> {
+    /// Translates an address if the first level has its page.
+    pub(crate) fn access_first(&mut self, address: u64) -> bool {
         let small = small_page(address);
-        let entry = self.first.find(small >> self.shift)?;
+        let Some(entry) = self.first.find(small >> self.shift) else { return false };
         self.first.touch(entry);
-        Some(self.remember(small, entry, map))
+        self.remember(small, entry);
+        true
     }
 
-    fn remember(&mut self, small: u64, entry: u32, map: &Shadow) -> Within {
-        let (within, place) = (map.page(small), place(small));
-        self.near[place] = Near { page: small, entry, within };
+    fn remember(&mut self, small: u64, entry: u32) {
+        let place = place(small);
+        self.near[place] = small << ENTRY_BITS | u64::from(entry);
         self.places[entry as usize] |= 1 << (place / TOGETHER);
-        within
     }
 
     /// Translates an address.
-    pub(crate) fn access(&mut self, address: u64, map: &Shadow) -> From {
-        if self.access_near(address).is_some() || self.access_first(address, map).is_some() {
+    pub(crate) fn access(&mut self, address: u64) -> From {
+        if self.access_near(address) || self.access_first(address) {
             return From::L1;
         }
         let small = small_page(address);
@@ -122,7 +108,7 @@ impl Tlb {
         if gone != NO_PAGE {
             self.forget(entry, gone);
         }
-        self.remember(small, entry, map);
+        self.remember(small, entry);
         let new = word(page, ObjectId::NONE);
         let found = self.second.as_mut().map(|second| second.access(page, new));
         if matches!(found, Some(Found::Hit(_))) { From::L2 } else { From::Walk }
@@ -134,7 +120,7 @@ impl Tlb {
         while places != 0 {
             let start = places.trailing_zeros() as usize * TOGETHER;
             for near in &mut self.near[start..start + TOGETHER] {
-                if near.page >> self.shift == page {
+                if *near >> ENTRY_BITS >> self.shift == page {
                     *near = NOTHING;
                 }
             }
@@ -151,8 +137,8 @@ mod tests {
 
     fn tlb(entries: u32, ways: u32, second: u32, page: PageSize) -> Tlb {
         let stlb = (second > 0).then_some(Translations { entries: second, ways: second, latency_cycles: 7 });
-        let dtlb = Translations { entries, ways, latency_cycles: 0 };
-        Tlb::new(&Machine { dtlb, stlb, page, ..Machine::default() })
+        let dtlb = Some(Translations { entries, ways, latency_cycles: 0 });
+        Tlb::new(&Machine { dtlb, stlb, page, ..Machine::default() }).unwrap()
     }
 
     proptest! {
@@ -168,7 +154,6 @@ mod tests {
             let size = if huge { PageSize::Huge } else { PageSize::Small };
             let mut tlb = tlb(sets * ways, ways, 0, size);
             let mut model = vec![Vec::new(); sets as usize];
-            let map = Shadow::default();
             for (low, high) in pages {
                 let page = low + high * 512;
                 let set = &mut model[(page % u64::from(sets)) as usize];
@@ -180,28 +165,9 @@ mod tests {
                 set.truncate(ways as usize);
                 // Somewhere in the page: a huge one has many small ones.
                 let address = (page << size.shift()) + high * 0x3010 % (1 << size.shift());
-                let near = tlb.access_near(address).is_some();
+                let near = tlb.access_near(address);
                 prop_assert!(!near || there.is_some());
-                prop_assert_eq!(tlb.access(address, &map) == From::L1, there.is_some());
-            }
-        }
-
-        #[test]
-        fn what_lies_in_a_page_is_what_the_map_says_now(
-            steps in proptest::collection::vec((0_u64..1200, 1_u64..600, 1_u32..5, 0_u64..1200), 1..60),
-        ) {
-            let mut tlb = tlb(4, 4, 0, PageSize::Small);
-            let mut map = Shadow::default();
-            for (start, length, object, at) in steps {
-                map.set(start * 16..(start + length) * 16, ObjectId(object));
-                tlb.meet(&map);
-                for address in [at * 16, start * 16, at * 16] {
-                    let near = tlb.access_near(address).or_else(|| tlb.access_first(address, &map));
-                    if let Some(within) = near {
-                        prop_assert_eq!(map.find_within(within, address), map.find(address));
-                    }
-                    tlb.access(address, &map);
-                }
+                prop_assert_eq!(tlb.access(address) == From::L1, there.is_some());
             }
         }
     }
@@ -209,8 +175,7 @@ mod tests {
     #[test]
     fn what_the_first_level_lost_is_in_the_second_and_beyond_both_is_a_walk() {
         let mut tlb = tlb(16, 16, 64, PageSize::Small);
-        let map = Shadow::default();
-        let mut from = |page: u64| tlb.access(page << 12, &map);
+        let mut from = |page: u64| tlb.access(page << 12);
         assert!((0..64).all(|page| from(page) == From::Walk));
         assert!((48..64).all(|page| from(page) == From::L1));
         assert!((0..48).all(|page| from(page) == From::L2));
@@ -220,17 +185,15 @@ mod tests {
     #[test]
     fn the_page_used_last_is_the_most_recent() {
         let mut tlb = tlb(2, 2, 0, PageSize::Small);
-        let map = Shadow::default();
         let pages = [1, 1, 2, 2, 1, 3, 1, 2, 9];
-        let walks: Vec<_> = pages.into_iter().filter(|page| tlb.access(page << 12, &map) == From::Walk).collect();
+        let walks: Vec<_> = pages.into_iter().filter(|page| tlb.access(page << 12) == From::Walk).collect();
         assert_eq!(walks, [1, 2, 3, 2, 9]);
     }
 
     #[test]
     fn huge_pages_reach_farther() {
         let mut tlb = tlb(4, 4, 0, PageSize::Huge);
-        let map = Shadow::default();
-        let walks = (0..1024).filter(|page| tlb.access(page << 12, &map) == From::Walk).count();
+        let walks = (0..1024).filter(|page| tlb.access(page << 12) == From::Walk).count();
         assert_eq!(walks, 2);
     }
 }

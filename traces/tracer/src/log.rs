@@ -64,6 +64,12 @@ pub(crate) fn is_access(word: u64) -> bool {
     word < BLOCK
 }
 
+/// Whether a word is a block.
+#[inline(always)]
+pub(crate) fn is_block(word: u64) -> bool {
+    word >> 62 == BLOCK >> 62
+}
+
 /// What a word is that is no access.
 #[inline(always)]
 pub(crate) fn entry(word: u64) -> Entry {

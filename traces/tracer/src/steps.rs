@@ -6,9 +6,12 @@
 
 use crate::decode::{Decoded, MemoryTag};
 use crate::happening::Happening;
-use crate::log::{Batch, Entry, entry, is_access};
-use tierscope_sim::steps::Left;
+use crate::log::{Batch, Entry, entry, is_access, is_block};
+use tierscope_sim::steps::{Entered, Gathered, Left};
 use tierscope_sim::{Packed, Step, Steps};
+
+/// Words looked at before what is done next depends on them.
+const AT_ONCE: usize = 256;
 
 /// Words being read.
 #[derive(Clone)]
@@ -102,7 +105,62 @@ impl<'a> Words<'a> {
     /// Whether the block under way showed fewer accesses than it would have had, had it come to its end.
     #[inline(always)]
     fn was_left(&self) -> bool {
-        self.certain != 0 && shown(self.previous()) < self.certain
+        self.was_left_at(self.previous())
+    }
+
+    /// The same if `previous` is the last word of it.
+    #[inline(always)]
+    fn was_left_at(&self, previous: u64) -> bool {
+        self.certain != 0 && shown(previous) < self.certain
+    }
+
+    /// Whether a block is no step of the program.
+    #[inline(always)]
+    fn is_left_out(&self, decoded: &Decoded) -> bool {
+        let (start, bytes) = self.left_out;
+        decoded.block.address.wrapping_sub(start) < bytes
+    }
+
+    /// Takes small accesses and blocks as long as there is nothing else, by a loop that a host cannot mispredict: what a word is
+    /// decides where it is kept, and not what is done next.
+    #[inline]
+    fn gather_ordinary(&mut self, into: &mut Gathered<'static>) {
+        let words = self.words.get(self.at..).unwrap_or_default();
+        let words = words.get(..AT_ONCE.min(into.room())).unwrap_or(words);
+        let (mut accesses, mut blocks) = ([0_u64; AT_ONCE], [(0_u64, 0_u32); AT_ONCE]);
+        let (mut accessed, mut entered) = (0, 0);
+        for word in words {
+            let (is_access, is_block) = (Packed::is_small(*word), is_block(*word));
+            if !(is_access | is_block) {
+                break;
+            }
+            accesses[accessed % AT_ONCE] = *word;
+            blocks[entered % AT_ONCE] = (*word, accessed as u32);
+            accessed += usize::from(is_access);
+            entered += usize::from(is_block);
+        }
+        let mut taken = accessed + entered;
+        let base = into.accesses.len() as u32;
+        for (index, (word, before)) in blocks.iter().take(entered).enumerate() {
+            let position = index + *before as usize;
+            let previous = position.checked_sub(1).map_or_else(|| self.previous(), |at| words[at]);
+            let decoded = match entry(*word) {
+                // SAFETY: blocks are never freed.
+                Entry::Block(decoded) if !self.was_left_at(previous) => unsafe { &*decoded },
+                _ => {
+                    (accessed, taken) = (*before as usize, position);
+                    break;
+                }
+            };
+            if self.is_left_out(decoded) {
+                (accessed, taken) = (*before as usize, position);
+                break;
+            }
+            self.certain = decoded.last_certain;
+            into.entered.push(Entered { block: &decoded.block, before: base + before });
+        }
+        into.accesses.extend(accesses.iter().take(accessed).map(|word| Packed::from_word(*word)));
+        self.at += taken;
     }
 
     /// What is there instead of a small access.
@@ -123,8 +181,7 @@ impl<'a> Words<'a> {
         let Entry::Block(decoded) = entry(word) else { return Some(Step::End) };
         // SAFETY: blocks are never freed.
         let decoded = unsafe { &*decoded };
-        let (start, bytes) = self.left_out;
-        if decoded.block.address.wrapping_sub(start) < bytes {
+        if self.is_left_out(decoded) {
             return Some(Step::End);
         }
         self.at += 1;
@@ -156,6 +213,20 @@ impl Steps<'static> for Words<'_> {
         }
     }
 
+    fn gather(&mut self, into: &mut Gathered<'static>) -> Option<Step<'static>> {
+        loop {
+            self.gather_ordinary(into);
+            if into.room() == 0 {
+                return None;
+            }
+            match self.next() {
+                Step::Block(block) => into.enter(block),
+                Step::Access(access) if !access.may_go_around() => into.accesses.push(access),
+                other => return Some(other),
+            }
+        }
+    }
+
     #[cold]
     fn left(&mut self) -> Left {
         self.left_early += 1;
@@ -180,5 +251,108 @@ impl Steps<'static> for Words<'_> {
             }
         }
         Left { executed, beyond }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decode::{Pieces, decode};
+
+    /// A step as something to compare.
+    #[derive(Debug, PartialEq)]
+    enum Seen {
+        Block(u64),
+        Access(Packed),
+        Left(Left),
+    }
+
+    fn seen(step: Step<'static>, words: &mut Words<'_>) -> Option<Seen> {
+        match step {
+            Step::Block(block) => Some(Seen::Block(block.address)),
+            Step::Access(access) => Some(Seen::Access(access)),
+            Step::Left => Some(Seen::Left(words.left())),
+            Step::End => None,
+        }
+    }
+
+    fn one_by_one(mut words: Words<'_>) -> (Vec<Seen>, usize, u64) {
+        let mut all = Vec::new();
+        loop {
+            let step = words.next();
+            match seen(step, &mut words) {
+                Some(seen) => all.push(seen),
+                None => return (all, words.at, words.left_early),
+            }
+        }
+    }
+
+    fn gathered(mut words: Words<'_>) -> (Vec<Seen>, usize, u64) {
+        let mut all = Vec::new();
+        loop {
+            let mut gathered = Gathered::default();
+            let end = words.gather(&mut gathered);
+            assert!(gathered.accesses.len() + gathered.entered.len() <= Gathered::ROOM);
+            let mut entered = gathered.entered.iter().peekable();
+            for (index, access) in gathered.accesses.iter().enumerate() {
+                while let Some(entered) = entered.next_if(|entered| entered.before as usize <= index) {
+                    all.push(Seen::Block(entered.block.address));
+                }
+                all.push(Seen::Access(*access));
+            }
+            all.extend(entered.map(|entered| Seen::Block(entered.block.address)));
+            let Some(step) = end else { continue };
+            match seen(step, &mut words) {
+                Some(seen) => all.push(seen),
+                None => return (all, words.at, words.left_early),
+            }
+        }
+    }
+
+    #[test]
+    fn steps_are_the_same_one_by_one_and_gathered() {
+        // Nothing; a load; a load, something and a store; a load of 32 bytes.
+        let codes: [&[u8]; 4] =
+            [&[0x90], &[0x48, 0x8b, 0x03], &[0x48, 0x8b, 0x03, 0x90, 0x48, 0x89, 0x03], &[0xc5, 0xfe, 0x6f, 0x03]];
+        let blocks: Vec<&'static Decoded> =
+            (1..).zip(codes).map(|(n, code)| &*Box::leak(Box::new(decode(0x1000 * n, code)))).collect();
+        let mut random = 1_u64;
+        let mut below = |bound: u64| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (random >> 33) % bound
+        };
+        let mut left_early = 0;
+        for round in 0..300 {
+            let mut log = Vec::new();
+            for _ in 0..below(1500) {
+                let chosen = below(100);
+                let block = blocks[if chosen < 90 { chosen as usize % 3 } else { 3 }];
+                log.push(std::ptr::from_ref(block) as u64 | 0b10 << 62);
+                let address = 0x7000 + below(64) * 8;
+                let tag = |op, store, pieces| MemoryTag::new(op, store, pieces).to_word();
+                let whole = [0, 1, 2, 4][block.block.address as usize / 0x1000 - 1];
+                // Now and then a fault, and now and then what nobody expected.
+                let shown = if below(200) == 0 { whole.min(1) * below(2) as usize } else { whole };
+                for piece in 0..shown {
+                    log.push(match whole {
+                        4 => (address + piece as u64 * 8) | tag(0, false, Pieces::B32),
+                        _ if piece == 1 => address | tag(2, true, Pieces::B8),
+                        _ => address | tag(0, false, Pieces::B8),
+                    });
+                }
+                if below(300) == 0 {
+                    log.push(address | tag(0, true, Pieces::Around8));
+                }
+            }
+            if below(2) == 0 {
+                log.push(u64::MAX);
+            }
+            let left_out = if round % 5 == 0 { (0x2000, 1) } else { (0, 0) };
+            let words = Words { words: &log, at: 0, first_piece: 0, certain: 0, left_out, left_early: 0 };
+            let expected = one_by_one(words.clone());
+            left_early += expected.2;
+            assert_eq!(gathered(words), expected);
+        }
+        assert!(left_early > 100);
     }
 }

@@ -8,6 +8,6 @@ mod space;
 mod table;
 
 pub use key::{ObjectId, ObjectKey};
-pub(crate) use shadow::{SMALL_PAGE_SHIFT, SPACE, Shadow, Within};
+pub(crate) use shadow::{Changed, SPACE, Shadow, Within};
 pub use slots::{LAST_SLOT, Place, SLOTTED_BYTES, Slots};
 pub(crate) use space::{Now, Space};

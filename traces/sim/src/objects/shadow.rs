@@ -8,6 +8,7 @@
 //! 16 bytes that two objects share (globals may) belong to the one that was entered last.
 
 use super::ObjectId;
+use crate::machine::LINE_BYTES;
 use std::ops::Range;
 
 /// Bytes of the smallest thing told apart.
@@ -18,9 +19,6 @@ pub(crate) const SPACE: u64 = 1 << 47;
 
 const GIB_SHIFT: u32 = 30;
 const PAGE_SHIFT: u32 = 12;
-
-/// Binary logarithm of the bytes of a page as [`Shadow::page`] means it.
-pub(crate) const SMALL_PAGE_SHIFT: u32 = PAGE_SHIFT;
 const GRANULE_SHIFT: u32 = 4;
 const PAGES: usize = 1 << (GIB_SHIFT - PAGE_SHIFT);
 const GRANULES: usize = 1 << (PAGE_SHIFT - GRANULE_SHIFT);
@@ -28,20 +26,43 @@ const GRANULES: usize = 1 << (PAGE_SHIFT - GRANULE_SHIFT);
 /// Set in an entry that is the number of a table.
 const TABLE: u32 = 1 << 31;
 
-/// What lies in a page: one object, or what [`Shadow::find_within`] says. It is so until [`Shadow::changes`] changes.
-#[derive(Debug, Clone, Copy)]
+/// Granules of a line.
+const OF_LINE: usize = (LINE_BYTES / GRANULE) as usize;
+
+/// Changes that are remembered.
+const RECENT: usize = 8;
+
+/// What lies in a line: one object, as long as [`Shadow::changed`] does not say otherwise, or what [`Shadow::find`] says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Within(u32);
 
 impl Within {
-    /// No object.
-    pub(crate) const NOTHING: Self = Self(0);
+    /// Not known to be one object.
+    pub(crate) const UNKNOWN: Self = Self(TABLE);
+
+    /// The object, if it is one.
+    #[inline(always)]
+    pub(crate) fn object(self) -> Option<ObjectId> {
+        (self != Self::UNKNOWN).then_some(ObjectId(self.0))
+    }
+}
+
+/// What has changed in a map.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Changed<'a> {
+    /// No more than the lines that hold these addresses.
+    In(&'a [Range<u64>]),
+    /// More than is remembered.
+    Anything,
 }
 
 /// The map. Holds [`ObjectId::NONE`] everywhere at first.
 #[derive(Debug, Clone)]
 pub(crate) struct Shadow {
-    /// How often a page has become another object's, or one that several share, or ceased to be.
+    /// How often something was entered.
     changes: u64,
+    /// Where, the last times: each twice, so that any number of the last lie side by side.
+    recent: Box<[Range<u64>; 2 * RECENT]>,
     gibs: Box<[u32]>,
     pages: Tables<PAGES>,
     granules: Tables<GRANULES>,
@@ -77,6 +98,12 @@ impl<const N: usize> Tables<N> {
         &self.entries[start + index..start + N]
     }
 
+    /// The `index`th M entries of a table.
+    fn part<const M: usize>(&self, number: u32, index: usize) -> [u32; M] {
+        let start = number as usize * N + index * M;
+        std::array::from_fn(|entry| self.entries[start + entry])
+    }
+
     fn get(&self, number: u32, index: usize) -> u32 {
         self.entries[number as usize * N + index]
     }
@@ -86,6 +113,7 @@ impl Default for Shadow {
     fn default() -> Self {
         Self {
             changes: 0,
+            recent: Box::new([const { 0..0 }; 2 * RECENT]),
             gibs: vec![0; (SPACE >> GIB_SHIFT) as usize].into(),
             pages: Tables::default(),
             granules: Tables::default(),
@@ -109,31 +137,47 @@ impl Shadow {
         ObjectId(self.granules.get(entry & !TABLE, (address >> GRANULE_SHIFT) as usize % GRANULES))
     }
 
-    /// What lies in a page, by its number.
-    pub(crate) fn page(&self, page: u64) -> Within {
-        let gib = page >> (GIB_SHIFT - PAGE_SHIFT);
-        let entry = self.gibs.get(gib as usize).copied().unwrap_or_default();
-        if entry & TABLE == 0 { Within(entry) } else { Within(self.pages.get(entry & !TABLE, page as usize % PAGES)) }
-    }
-
-    /// The object at an address, by what lies in its page.
-    #[inline(always)]
-    pub(crate) fn find_within(&self, within: Within, address: u64) -> ObjectId {
-        let Within(entry) = within;
+    /// The object at an address, and what lies in its line.
+    pub(crate) fn find_line(&self, address: u64) -> (ObjectId, Within) {
+        let address = address & (SPACE - 1);
+        let entry = self.gibs[(address >> GIB_SHIFT) as usize];
         if entry & TABLE == 0 {
-            return ObjectId(entry);
+            return (ObjectId(entry), Within(entry));
         }
-        ObjectId(self.granules.get(entry & !TABLE, (address >> GRANULE_SHIFT) as usize % GRANULES))
+        let entry = self.pages.get(entry & !TABLE, (address >> PAGE_SHIFT) as usize % PAGES);
+        if entry & TABLE == 0 {
+            return (ObjectId(entry), Within(entry));
+        }
+        let granule = (address >> GRANULE_SHIFT) as usize % GRANULES;
+        let line = self.granules.part::<OF_LINE>(entry & !TABLE, granule / OF_LINE);
+        let object = line[granule % OF_LINE];
+        let within = if line == [object; OF_LINE] { Within(object) } else { Within::UNKNOWN };
+        (ObjectId(object), within)
     }
 
-    /// A number that changes whenever what [`Shadow::page`] says of some page does.
+    /// A number that changes whenever something is entered.
+    #[inline]
     pub(crate) fn changes(&self) -> u64 {
         self.changes
+    }
+
+    /// What has changed since [`Shadow::changes`] said `before`.
+    pub(crate) fn changed(&self, before: u64) -> Changed<'_> {
+        match self.changes.checked_sub(before) {
+            Some(count) if count <= RECENT as u64 => {
+                let end = RECENT + (self.changes % RECENT as u64) as usize;
+                Changed::In(&self.recent[end - count as usize..end])
+            }
+            _ => Changed::Anything,
+        }
     }
 
     /// Enters an object at every granule that the range touches; what lies beyond user space is left out.
     pub(crate) fn set(&mut self, range: Range<u64>, object: ObjectId) {
         let Range { mut start, end } = granules(range);
+        let place = (self.changes % RECENT as u64) as usize;
+        (self.recent[place], self.recent[place + RECENT]) = (start..end, start..end);
+        self.changes += 1;
         while start < end {
             let gib = (start >> GIB_SHIFT) as usize;
             let next = end.min((gib as u64 + 1) << GIB_SHIFT);
@@ -141,7 +185,6 @@ impl Shadow {
                 if self.gibs[gib] & TABLE != 0 {
                     self.drop_pages(self.gibs[gib] & !TABLE);
                 }
-                self.changes += u64::from(self.gibs[gib] != object.0);
                 self.gibs[gib] = object.0;
             } else if self.gibs[gib] != object.0 {
                 if self.gibs[gib] & TABLE == 0 {
@@ -163,11 +206,9 @@ impl Shadow {
                 if entry & TABLE != 0 {
                     self.granules.free.push(entry & !TABLE);
                 }
-                self.changes += u64::from(entry != object.0);
                 self.pages.slice(table, page..page + 1)[0] = object.0;
             } else if entry != object.0 {
                 let granules = if entry & TABLE == 0 { self.granules.make(entry) } else { entry & !TABLE };
-                self.changes += u64::from(entry & TABLE == 0);
                 self.pages.slice(table, page..page + 1)[0] = granules | TABLE;
                 let first = (start >> GRANULE_SHIFT) as usize % GRANULES;
                 let count = ((next - start) >> GRANULE_SHIFT) as usize;
@@ -283,6 +324,10 @@ mod tests {
             }
             for address in steps.iter().flat_map(|((start, end), _)| probes(*start, *end)) {
                 prop_assert_eq!(shadow.find(address), ObjectId(model.find(address)), "at {:#x}", address);
+                let (object, within) = shadow.find_line(address);
+                let granules = (address & !(LINE_BYTES - 1)..).step_by(GRANULE as usize).take(OF_LINE);
+                let is_one = granules.map(|address| shadow.find(address)).all(|other| other == object);
+                prop_assert_eq!((object, within.object()), (shadow.find(address), is_one.then_some(object)));
             }
         }
 
@@ -316,6 +361,21 @@ mod tests {
         }
         assert_eq!(shadow.pages.entries.len(), PAGES);
         assert_eq!(shadow.granules.entries.len(), GRANULES);
+    }
+
+    #[test]
+    fn the_last_changes_are_remembered() {
+        let mut shadow = Shadow::default();
+        for entered in 0..40_u64 {
+            let before = shadow.changes();
+            for other in 0..=entered {
+                shadow.set(other << 12..(other << 12) + 8, ObjectId(1));
+            }
+            let ranges: Vec<_> = (0..=entered).map(|other| other << 12..(other << 12) + 16).collect();
+            let expected = if entered < RECENT as u64 { Changed::In(&ranges) } else { Changed::Anything };
+            assert_eq!(shadow.changed(before), expected);
+            assert_eq!(shadow.changed(shadow.changes()), Changed::In(&[]));
+        }
     }
 
     #[test]

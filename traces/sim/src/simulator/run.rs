@@ -18,11 +18,11 @@ pub(super) type Touches = [u64; 2];
 
 /// What a run has counted of blocks.
 #[derive(Debug, Clone, Copy, Default)]
-struct Executed<'a> {
+pub(super) struct Executed<'a> {
     /// The one under way.
-    block: Option<&'a Block>,
-    instructions: u64,
-    blocks: u64,
+    pub(super) block: Option<&'a Block>,
+    pub(super) instructions: u64,
+    pub(super) blocks: u64,
 }
 
 /// What the inner loop does not do.
@@ -62,7 +62,7 @@ fn near<'a>(
                 executed.instructions += block.ops.len() as u64;
                 executed.blocks += 1;
                 executed.block = Some(block);
-                if !private.fetch_again(block) {
+                if !private.fetch_near(block) {
                     return Rest::Fetch;
                 }
             }
@@ -72,8 +72,9 @@ fn near<'a>(
     }
 }
 
+/// Counts an access.
 #[inline(always)]
-fn touch(touches: &mut [Touches], object: ObjectId, store: bool) {
+pub(super) fn touch(touches: &mut [Touches], object: ObjectId, store: bool) {
     if let Some(touches) = touches.get_mut(object.index()) {
         touches[usize::from(store)] += 1;
     }
@@ -82,10 +83,13 @@ fn touch(touches: &mut [Touches], object: ObjectId, store: bool) {
 impl Simulator {
     /// A thread takes steps. The same as [`Simulator::execute`] for each of the blocks, and faster where no time is simulated.
     pub fn run<'a>(&mut self, cpu: u16, steps: &mut impl Steps<'a>) -> Next {
-        if self.timed.is_none() && self.extent.is_full_from_now_on() {
-            self.count(cpu, steps);
-        } else {
+        let core = self.running(cpu).core;
+        if self.timed.is_some() || !self.extent.is_full_from_now_on() {
             self.replay(cpu, steps);
+        } else if core == 0 && self.hierarchy.first_levels_are_on_their_own() {
+            self.count_ahead(cpu, steps);
+        } else {
+            self.count(cpu, steps);
         }
         if self.totals.counted_instructions >= self.max_instructions { Next::Stop } else { Next::GoOn }
     }
@@ -112,6 +116,10 @@ impl Simulator {
                 Rest::End => break,
             }
         }
+        self.close_run(thread, &executed);
+    }
+
+    pub(super) fn close_run(&mut self, thread: usize, executed: &Executed<'_>) {
         self.totals.instructions += executed.instructions;
         self.totals.counted_instructions += executed.instructions;
         self.totals.blocks += executed.blocks;
@@ -121,7 +129,7 @@ impl Simulator {
 
     /// An access that took more than the first levels.
     #[inline(never)]
-    fn far(&mut self, (cpu, core): (u16, usize), executed: &Executed<'_>, packed: Packed) {
+    pub(super) fn far(&mut self, (cpu, core): (u16, usize), executed: &Executed<'_>, packed: Packed) {
         let access = packed.access();
         let Self { hierarchy, space, touches, counts, totals, effects, sampler, .. } = self;
         let op = executed.block.and_then(|block| block.ops.get(usize::from(access.op)));
@@ -141,7 +149,7 @@ impl Simulator {
         }
     }
 
-    fn take_sample(&mut self, cpu: u16, executed: &Executed<'_>, access: &Access, served: &Served) {
+    pub(super) fn take_sample(&mut self, cpu: u16, executed: &Executed<'_>, access: &Access, served: &Served) {
         let Some(block) = executed.block else { return };
         let time = self.totals.instructions + executed.instructions;
         let now = Now { time, ..self.now(cpu) };
@@ -151,7 +159,7 @@ impl Simulator {
 
     /// Takes back what was counted of a block that was left early.
     #[cold]
-    fn leave(&mut self, executed: &mut Executed<'_>, left: Left) {
+    pub(super) fn leave(&mut self, executed: &mut Executed<'_>, left: Left) {
         let Some(block) = executed.block else { return };
         let before = self.totals.instructions + executed.instructions;
         executed.instructions -= (block.ops.len() as u64).saturating_sub(u64::from(left.executed));

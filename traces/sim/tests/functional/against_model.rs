@@ -3,6 +3,7 @@
 use crate::support::model::{Model, Row};
 use crate::support::{Machinery, second_level, small};
 use proptest::prelude::*;
+use tierscope_sim::machine::Translations;
 use tierscope_sim::{Counts, Machine};
 
 const OBJECTS: u64 = 4;
@@ -45,14 +46,14 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 fn machines() -> impl Strategy<Value = Machine> {
-    (0..3_usize, any::<bool>(), 0..3_u32, 0..3_u32).prop_map(|(second, llc_inclusive, llc_shift, l1_shift)| {
+    let shape = (0..3_usize, any::<bool>(), 0..3_u32, 0..3_u32, any::<bool>());
+    shape.prop_map(|(second, llc_inclusive, llc_shift, l1_shift, translated)| {
         let mut machine = small();
         machine.l2 = [None, second_level(false), second_level(true)][second].clone();
         machine.llc.bytes <<= llc_shift;
         machine.llc.inclusive = llc_inclusive;
         machine.l1d.bytes >>= l1_shift;
-        machine.dtlb.entries = 3;
-        machine.dtlb.ways = 3;
+        machine.dtlb = translated.then_some(Translations { entries: 3, ways: 3, latency_cycles: 0 });
         machine
     })
 }

@@ -68,7 +68,7 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
 }
 
 fn machines() -> impl Strategy<Value = Machine> {
-    let shape = (0..3_usize, any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), 0..3_u32);
+    let shape = (0..3_usize, any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), 0..4_u32);
     shape.prop_map(|(second, inclusive, prefetch, huge, instructions, stlb)| {
         let mut machine = small();
         machine.l2 = [None, second_level(false), second_level(true)][second].clone();
@@ -77,8 +77,10 @@ fn machines() -> impl Strategy<Value = Machine> {
             machine.prefetch = Machine::default().prefetch;
         }
         machine.page = if huge { PageSize::Huge } else { PageSize::Small };
-        machine.dtlb = Translations { entries: 3, ways: 3, latency_cycles: 0 };
-        machine.stlb = (stlb > 0).then_some(Translations { entries: 4 << stlb, ways: 4, latency_cycles: 7 });
+        let translations = |entries, ways| Some(Translations { entries, ways, latency_cycles: 0 });
+        // None, one, or two of different sizes.
+        machine.dtlb = if stlb > 0 { translations(3, 3) } else { None };
+        machine.stlb = if stlb > 1 { translations(4 << stlb, 4) } else { None };
         machine.l1i = instructions.then(|| Cache { bytes: 8 * 64, ways: 2, ..small().l1d });
         machine
     })
@@ -184,12 +186,20 @@ fn by_steps(config: &Config, acts: &[Act]) -> (Outcome, Vec<Sample>, bool) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
+    #![proptest_config(ProptestConfig::with_cases(1024))]
 
     #[test]
     fn steps_are_executions(
-        acts in acts(), machine in machines(), skipped in prop_oneof![2 => Just(0_u64), 1 => 0_u64..300],
+        mut acts in acts(),
+        machine in machines(),
+        skipped in prop_oneof![2 => Just(0_u64), 1 => 0_u64..300],
+        threads in prop_oneof![Just(1_u16), Just(3)],
     ) {
+        for act in &mut acts {
+            if let Act::Execute { cpu, .. } = act {
+                *cpu %= threads;
+            }
+        }
         let max_instructions = Some(400);
         let config =
             Config { machine, sample_every: Some(3), fast_forward: skipped, max_instructions, ..Config::default() };

@@ -14,7 +14,7 @@ pub(crate) fn small() -> Machine {
         l1d: cache(8 * 64, 2, 4),
         l2: None,
         llc: cache(64 * 64, 4, 50),
-        dtlb: Translations { entries: 16, ways: 16, latency_cycles: 0 },
+        dtlb: Some(Translations { entries: 16, ways: 16, latency_cycles: 0 }),
         stlb: None,
         page: PageSize::Small,
         prefetch: Prefetch::OFF,

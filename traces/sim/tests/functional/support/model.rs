@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 use tierscope_sim::Machine;
-use tierscope_sim::machine::{Cache, Translations};
+use tierscope_sim::machine::Cache;
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Line {
@@ -76,20 +76,21 @@ pub(crate) type Row = [u64; 9];
 pub(crate) struct Model {
     cores: Vec<Core>,
     llc: Level,
-    entries: usize,
+    /// Of the TLB, if there is one.
+    entries: Option<usize>,
     pub(crate) rows: Vec<Row>,
     pub(crate) invalidations: u64,
 }
 
 impl Model {
     pub(crate) fn new(machine: &Machine, objects: usize) -> Self {
-        let Translations { entries, .. } = machine.dtlb;
+        let entries = machine.dtlb.as_ref().map(|dtlb| dtlb.entries as usize);
         let core =
             |_| Core { l1: Level::new(&machine.l1d), l2: machine.l2.as_ref().map(Level::new), pages: VecDeque::new() };
         Self {
             cores: (0..machine.cores).map(core).collect(),
             llc: Level::new(&machine.llc),
-            entries: entries as usize,
+            entries,
             rows: vec![[0; 9]; objects + 1],
             invalidations: 0,
         }
@@ -115,13 +116,14 @@ impl Model {
     }
 
     fn translate(&mut self, core: usize, page: u64) -> bool {
+        let Some(entries) = self.entries else { return true };
         let pages = &mut self.cores[core].pages;
         let place = pages.iter().position(|other| *other == page);
         if let Some(place) = place {
             pages.remove(place);
         }
         pages.push_front(page);
-        pages.truncate(self.entries);
+        pages.truncate(entries);
         place.is_some()
     }
 
