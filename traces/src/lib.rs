@@ -36,6 +36,7 @@ mod part;
 mod read;
 mod row;
 mod rows;
+pub mod series;
 mod words;
 mod write;
 

@@ -147,7 +147,7 @@ row! {
 }
 
 row! {
-    /// One value of one time series: `rss_bytes`, `psi_some_us`, `numa0_read_bytes`.
+    /// One value of one time series: `rss_bytes`, `psi_some_us`, `numa0_read_bytes`, or one of [`series`](crate::series).
     CounterRow in Counters {
         /// When.
         time_ns: u64,

@@ -38,6 +38,7 @@ pub(super) fn table(
     let (clock, levels) = (by_place(clock), by_place(levels));
     let partners = pairing::pair(&simulated.summary, &native.summary);
     let hotness = advice::hotness(&simulated.tables);
+    let soar = advice::baseline::soar_scores(&simulated.tables, &simulated.summary);
     let modelled = simulated.meta.simulation.as_ref().map(|simulation| simulation.tiers.as_slice()).unwrap_or_default();
 
     let mut table = Table::default();
@@ -78,7 +79,7 @@ pub(super) fn table(
                     bytes_written: count(|counted| counted.bytes_written),
                     stall_cycles: counted.and_then(|counted| counted.stall_cycles).map_or(f64::NAN, |c| c as f64),
                     first_seen: object.first_seen_ns as f64,
-                    soar_score: f64::NAN,
+                    soar_score: soar.as_ref().and_then(|scores| scores.get(place)).copied().unwrap_or(f64::NAN),
                     hotness: hotness.get(&object.id).copied().unwrap_or(0.0),
                 },
                 criticality: criticality.point,

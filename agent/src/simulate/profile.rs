@@ -14,8 +14,8 @@ use std::path::Path;
 use tierscope_sim::outcome::{LaneKind, Outcome};
 use tierscope_sim::{Allocation, Config, Counts, Lane, Level, ObjectId, ObjectKey, Sample, Tlb};
 use tierscope_traces::{
-    Access, AddressQuality, AllocationRow, Attribution, CountRow, MarkRow, Meta, ModuleRow, ObjectKind, ObjectRow,
-    PlacementKind, PlacementRow, ProfileWriter, SampleRow, SimulatedTiers, Simulation, SiteRow,
+    Access, AddressQuality, AllocationRow, Attribution, CountRow, CounterRow, MarkRow, Meta, ModuleRow, ObjectKind,
+    ObjectRow, PlacementKind, PlacementRow, ProfileWriter, SampleRow, SimulatedTiers, Simulation, SiteRow, series,
 };
 
 /// Times of the modelled machine.
@@ -135,6 +135,7 @@ pub(super) fn write(path: &Path, force: bool, meta: Meta, found: Found<'_>) -> R
     let sites = sites(outcome, &mut writer);
     objects(outcome, &sites, &clock, &mut writer);
     placements(outcome, found.config, &mut writer);
+    counters(outcome, &clock, &mut writer);
     for mark in &outcome.marks {
         writer.marks().push(MarkRow { time_ns: clock.ns(mark.time), tid: mark.tid, name: mark.name.clone() });
     }
@@ -268,6 +269,22 @@ fn placements(outcome: &Outcome, config: &Config, writer: &mut ProfileWriter) {
             extra_cycles_error: lane.half_difference_cycles.unwrap_or(0.0),
             is_bound: lane.closed_at.is_some(),
         });
+    }
+}
+
+/// What counters of the cores said of each stretch of the run.
+fn counters(outcome: &Outcome, clock: &Clock, writer: &mut ProfileWriter) {
+    for stretch in &outcome.stretches {
+        let values = [
+            (series::CORE_CYCLES, stretch.cycles),
+            (series::OFFCORE_READS, stretch.reads),
+            (series::OFFCORE_READ_CYCLES, stretch.read_cycles),
+            (series::MEMORY_STALL_CYCLES, stretch.stall_cycles),
+        ];
+        let time_ns = clock.ns(stretch.until);
+        for (name, value) in values {
+            writer.counters().push(CounterRow { time_ns, name: name.to_owned(), value: value as f64 });
+        }
     }
 }
 

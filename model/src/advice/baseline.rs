@@ -21,8 +21,10 @@
 //! Objects are ordered by the sum over the most bytes that lived at once. Where one multiplies by f shares are smallest and their noise is
 //! largest: an object with a single sample in a second can come before one with half of them.
 
+use std::collections::BTreeMap;
+
 use rustc_hash::FxHashMap;
-use tierscope_traces::{SampleRow, Tables};
+use tierscope_traces::{SampleRow, Tables, series};
 
 use crate::features::Window;
 use crate::summary::{Summary, plausible};
@@ -77,6 +79,54 @@ pub fn soar(windows: &[SoarWindow], objects: usize) -> Vec<f64> {
         }
     }
     scores
+}
+
+/// Soar's score of each object, in the order of the summary, from the counters that a simulation writes for each stretch of the run
+/// ([`series`]): [`soar`] with a stretch for a second. `None` where the profile has no such counters, or no samples.
+#[must_use]
+pub fn soar_scores(tables: &Tables, summary: &Summary) -> Option<Vec<f64>> {
+    let stretches = stretches(tables);
+    let windows: Vec<Window> = stretches.iter().map(|stretch| stretch.window).collect();
+    let shares = shares(tables, summary, &windows);
+    let seen = shares.iter().flatten().any(|share| *share > 0.0);
+    let windows = stretches.iter().zip(shares).map(|(stretch, shares)| SoarWindow {
+        aol_cycles: stretch.read_cycles / stretch.reads,
+        stall_share: (stretch.stall_cycles / stretch.cycles).clamp(0.0, 1.0),
+        shares,
+    });
+    let windows: Vec<SoarWindow> = windows.collect();
+    seen.then(|| soar(&windows, summary.objects.len()))
+}
+
+/// What counters said of a stretch of the run.
+struct Stretch {
+    window: Window,
+    cycles: f64,
+    reads: f64,
+    read_cycles: f64,
+    stall_cycles: f64,
+}
+
+fn stretches(tables: &Tables) -> Vec<Stretch> {
+    let mut by_end: BTreeMap<u64, [f64; 4]> = BTreeMap::new();
+    let names = [series::CORE_CYCLES, series::OFFCORE_READS, series::OFFCORE_READ_CYCLES, series::MEMORY_STALL_CYCLES];
+    for row in &tables.counters {
+        let place = names.iter().position(|name| *name == row.name);
+        if let Some(value) = place.and_then(|place| by_end.entry(row.time_ns).or_default().get_mut(place)) {
+            *value += row.value;
+        }
+    }
+    let mut start_ns = 0;
+    let stretch = |(end_ns, [cycles, reads, read_cycles, stall_cycles]): (u64, [f64; 4])| {
+        let window = Window { start_ns: std::mem::replace(&mut start_ns, end_ns), end_ns };
+        Stretch { window, cycles, reads, read_cycles, stall_cycles }
+    };
+    let mut stretches: Vec<Stretch> = by_end.into_iter().map(stretch).collect();
+    // What is sampled at the very end is in the last.
+    if let Some(last) = stretches.last_mut() {
+        last.window.end_ns = u64::MAX;
+    }
+    stretches
 }
 
 /// Each object's part of the samples of each window, in the order of the summary: the `r` of [`SoarWindow`]. Samples of no object count
@@ -145,7 +195,7 @@ fn place_of(sample: &SampleRow, places: &FxHashMap<u32, usize>) -> Option<usize>
 mod tests {
     use super::*;
     use crate::summary::{SortKey, summarise};
-    use tierscope_traces::{Access, AddressQuality, Attribution, Level, Meta, ObjectKind, ObjectRow};
+    use tierscope_traces::{Access, AddressQuality, Attribution, CounterRow, Level, Meta, ObjectKind, ObjectRow};
 
     fn close(found: f64, expected: f64) {
         assert!((found - expected).abs() < 1e-12, "{found} is not {expected}");
@@ -254,5 +304,36 @@ mod tests {
         let window = |start_ns, end_ns| Window { start_ns, end_ns };
         let found = shares(&tables, &summary, &[window(10, 20), window(0, 10), window(20, 30)]);
         assert_eq!(found, [vec![0.5, 0.0], vec![1.0 / 3.0, 2.0 / 3.0], vec![0.0, 0.0]]);
+    }
+
+    fn counted(time_ns: u64, values: [f64; 4]) -> impl Iterator<Item = CounterRow> {
+        let names = ["core_cycles", "offcore_reads", "offcore_read_cycles", "memory_stall_cycles"];
+        names.into_iter().zip(values).map(move |(name, value)| CounterRow { time_ns, name: name.to_owned(), value })
+    }
+
+    #[test]
+    fn counters_of_a_stretch_score_what_was_sampled_in_it() {
+        let mut tables = tables();
+        let summary = summarise(&Meta::default(), &tables, SortKey::Name);
+        assert_eq!(soar_scores(&tables, &summary), None);
+        // The later stretch first: a read takes 100 cycles in it, and one in five cycles waits.
+        tables.counters.extend(counted(20, [1000.0, 4.0, 400.0, 200.0]));
+        tables.counters.extend(counted(10, [1000.0, 10.0, 500.0, 500.0]));
+        tables.counters.push(CounterRow { time_ns: 12, name: "rss_bytes".into(), value: 1e9 });
+        let found = soar_scores(&tables, &summary).unwrap();
+        let late = 0.2 / (24.67 / 100.0 + 0.87);
+        // Where reads overlap, a share between few and many counts as it is.
+        close(found[0], cost(50.0) / 3.0 + 0.5 * late);
+        close(found[1], cost(50.0) * 2.0 / 3.0);
+        tables.samples.clear();
+        assert_eq!(soar_scores(&tables, &summary), None);
+    }
+
+    #[test]
+    fn counters_that_say_nothing_score_nothing() {
+        let mut tables = tables();
+        let summary = summarise(&Meta::default(), &tables, SortKey::Name);
+        tables.counters.extend(counted(20, [0.0, 0.0, 0.0, f64::NAN]));
+        assert_eq!(soar_scores(&tables, &summary), Some(vec![0.0, 0.0]));
     }
 }

@@ -59,6 +59,23 @@ pub struct Lane {
     pub closed_at: Option<u64>,
 }
 
+/// A stretch of the counted part, and what counters of the cores say of it, with everything in the fast tier of the first set. They are those
+/// from which Soar (OSDI'25) computes how far misses overlap. All cores together; where only windows were timed, of the instructions
+/// that were.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct Stretch {
+    /// When it ended, on the clock of [`Sample::time`]; it began when the one before ended.
+    pub until: u64,
+    /// Cycles in which cores ran.
+    pub cycles: u64,
+    /// Loads that left the private caches (`OFFCORE_REQUESTS.DEMAND_DATA_RD`).
+    pub reads: u64,
+    /// Cycles in which such a load of a core was outstanding (`OFFCORE_REQUESTS_OUTSTANDING.CYCLES_WITH_DEMAND_DATA_RD`).
+    pub read_cycles: u64,
+    /// Cycles in which the oldest instruction waited for a line from memory (`CYCLE_ACTIVITY.STALLS_L3_MISS`).
+    pub stall_cycles: u64,
+}
+
 /// A module.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Module {
@@ -145,6 +162,9 @@ pub struct Outcome {
     pub unattributed: Counts,
     /// Placements and their times; empty without timing. The first is the all-fast lane of the first set.
     pub lanes: Vec<Lane>,
+    /// What counters of the cores say of one stretch after the other; empty without timing.
+    #[serde(default)]
+    pub stretches: Vec<Stretch>,
     /// Modules, by their number.
     pub modules: Vec<Module>,
     /// Sites, as they were first seen.

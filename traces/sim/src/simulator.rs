@@ -19,7 +19,7 @@ use crate::outcome::{Allocation, Module, Outcome, Sample, Site, Thread};
 use crate::placing::Placing;
 use crate::private::{Private, straddles};
 use crate::served::{Level, Served, Tlb, TrafficKind};
-use crate::timed::{Names, Timed};
+use crate::timed::{Names, Timed, Times};
 
 /// Whether to go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -217,7 +217,9 @@ impl Simulator {
             Some((index, sample(cpu, now, weight, block, access, served)))
         });
         match timed {
-            Some(timed) => timed.execute(cpu, block, accesses, served, &effects.traffic, chosen),
+            Some(timed) => {
+                timed.execute((cpu, now.instructions), block, accesses, served, &effects.traffic, chosen);
+            }
             None => samples.extend(chosen.map(|(_, sample)| sample)),
         }
     }
@@ -386,19 +388,22 @@ impl Simulator {
     /// What was found.
     pub fn finish(self) -> Outcome {
         let Self { mut totals, mut counts, space, .. } = self;
-        let (lanes, closed) = self.timed.map_or_else(Default::default, |timed| timed.finish(&self.names, &mut counts));
+        let (names, instructions) = (&self.names, totals.instructions);
+        let Times { lanes, stretches, closed_lanes } =
+            self.timed.map_or_else(Times::default, |timed| timed.finish(instructions, names, &mut counts));
         for (counts, [loads, stores]) in counts.iter_mut().zip(self.touches) {
             (counts.loads, counts.stores) = (loads, stores);
         }
         totals.data = Counts::default();
         counts.iter().for_each(|counts| totals.data.add(counts));
         let mut approximations = space.approximations;
-        approximations.closed_lanes = closed;
+        approximations.closed_lanes = closed_lanes;
         approximations.objects_without_room = space.table.without_room;
         Outcome {
             totals,
             unattributed: counts.first().copied().unwrap_or_default(),
             lanes,
+            stretches,
             modules: self.modules,
             sites: self.sites,
             objects: space.table.into_objects(&counts),

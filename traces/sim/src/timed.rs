@@ -4,8 +4,9 @@ use crate::block::{Access, Block};
 use crate::config::Config;
 use crate::counts::Counts;
 use crate::objects::ObjectId;
-use crate::outcome::{Lane, LaneKind, Sample};
+use crate::outcome::{Lane, LaneKind, Sample, Stretch};
 use crate::served::{Served, Traffic};
+use crate::stretches::Stretches;
 use crate::timing::{Execution, Timing};
 use std::collections::VecDeque;
 
@@ -21,6 +22,15 @@ pub(crate) struct Timed {
     first: u32,
     /// Of the block under way: which accesses are samples, and their numbers.
     observed: Vec<(u32, u32)>,
+    stretches: Stretches,
+}
+
+/// What a simulation's clock found.
+#[derive(Debug, Default)]
+pub(crate) struct Times {
+    pub(crate) lanes: Vec<Lane>,
+    pub(crate) stretches: Vec<Stretch>,
+    pub(crate) closed_lanes: u64,
 }
 
 impl Timed {
@@ -32,13 +42,15 @@ impl Timed {
             waiting: VecDeque::new(),
             first: 0,
             observed: Vec::new(),
+            stretches: Stretches::new(),
         })
     }
 
-    /// A thread executed a block. `samples` are those among its accesses, by index, without their latencies.
+    /// A thread executed a block, the `instructions`-th of the run among it. `samples` are those among its accesses, by index, without
+    /// their latencies.
     pub(crate) fn execute(
         &mut self,
-        cpu: u16,
+        (cpu, instructions): (u16, u64),
         block: &Block,
         accesses: &[Access],
         served: &[Served],
@@ -56,6 +68,16 @@ impl Timed {
         if !self.timing.execute(usize::from(cpu), execution) {
             self.waiting.iter_mut().skip(before).for_each(|(_, known)| *known = true);
         }
+        let timed = self.timing.timed();
+        if self.stretches.ends(timed) {
+            let counters = self.timing.counters();
+            self.stretches.end(timed, self.until(instructions), counters);
+        }
+    }
+
+    /// The time on the clock of samples when so many instructions were executed.
+    fn until(&self, instructions: u64) -> u64 {
+        if self.is_clock { self.timing.latest_cycles() } else { instructions }
     }
 
     /// A thread executed a block that is not counted.
@@ -98,9 +120,10 @@ impl Timed {
         self.timing.flush();
     }
 
-    /// The placements and their times. Stalls go to the counts of objects.
-    pub(crate) fn finish(mut self, config: &Names, counts: &mut [Counts]) -> (Vec<Lane>, u64) {
+    /// The placements and their times, of a run of so many instructions. Stalls go to the counts of objects.
+    pub(crate) fn finish(mut self, instructions: u64, config: &Names, counts: &mut [Counts]) -> Times {
         let lanes = self.timing.finish();
+        let (until, timed, counters) = (self.until(instructions), self.timing.timed(), self.timing.counters());
         for (counts, stalled) in counts.iter_mut().zip(self.timing.stalls()) {
             counts.stall_cycles = stalled;
         }
@@ -112,7 +135,11 @@ impl Timed {
             half_difference_cycles: lane.half_difference,
             closed_at: lane.missed,
         };
-        (lanes.into_iter().map(lane).collect(), self.timing.closed_lanes())
+        Times {
+            lanes: lanes.into_iter().map(lane).collect(),
+            stretches: self.stretches.finish(timed, until, counters),
+            closed_lanes: self.timing.closed_lanes(),
+        }
     }
 }
 

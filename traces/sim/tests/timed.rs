@@ -5,7 +5,7 @@
 use tierscope_sim::machine::Prefetch;
 use tierscope_sim::{
     Access, Block, Class, Config, Event, Lane, LaneKind, Level, Machine, ObjectId, Op, Outcome, Placement, Registers,
-    Sample, Simulator, Tier, TierSet, Windows,
+    Sample, Simulator, Stretch, Tier, TierSet, Windows,
 };
 
 const RAX: Registers = Registers::general(0);
@@ -101,6 +101,31 @@ fn misses_say_the_two_are_alike_and_time_says_they_are_not() {
     assert!(slowdown(LaneKind::AllSlow { set: 0 }) < 4.1);
     let stalls = |object: ObjectId| outcome.objects[object.index() - 1].counts.stall_cycles as f64;
     assert!(stalls(chased) > 0.9 * fast && stalls(random) < 0.1 * fast, "{} {}", stalls(chased), stalls(random));
+}
+
+#[test]
+fn counters_of_the_stretches_add_up_to_the_run() {
+    let (outcome, samples) = Program::run(&Config { sample_every: Some(100), ..config() }, 4 * STEPS).finish();
+    let sum = |of: fn(&Stretch) -> u64| outcome.stretches.iter().map(of).sum::<u64>();
+    assert!(outcome.stretches.len() > 2 && outcome.stretches.is_sorted_by_key(|stretch| stretch.until));
+    assert_eq!(sum(|stretch| stretch.cycles), outcome.lanes[0].cycles);
+    assert_eq!(outcome.stretches.last().map(|stretch| stretch.until), Some(outcome.lanes[0].cycles));
+    assert!(samples.iter().all(|sample| sample.time <= outcome.lanes[0].cycles));
+    // Without a second level every miss of the first is a read.
+    assert_eq!(sum(|stretch| stretch.reads), outcome.totals.data.l1_misses);
+    let aol = sum(|stretch| stretch.read_cycles) as f64 / sum(|stretch| stretch.reads) as f64;
+    // Two reads to a step, of which one waits for the step before.
+    assert!((60.0..110.0).contains(&aol), "{aol}");
+}
+
+#[test]
+fn counters_of_windows_are_of_what_was_timed_in_them() {
+    let sampling = Some(Windows { every: 10_000, length: 1000, warm_up: 1000 });
+    let (outcome, _) = Program::run(&Config { sampling, ..config() }, 5 * STEPS).finish();
+    let timed: u64 = outcome.stretches.iter().map(|stretch| stretch.cycles).sum();
+    let share = timed as f64 / outcome.lanes[0].cycles as f64;
+    assert!((share / 0.2 - 1.0).abs() < 0.05, "{share}");
+    assert_eq!(outcome.stretches.last().map(|stretch| stretch.until), Some(outcome.totals.instructions));
 }
 
 #[test]

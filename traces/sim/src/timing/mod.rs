@@ -19,6 +19,7 @@ mod lanes;
 mod lines;
 mod medium;
 mod memory;
+mod outstanding;
 mod pipeline;
 mod plan;
 mod predictor;
@@ -44,6 +45,7 @@ use front::{Common, Front};
 use lanes::{Lanes, Place};
 use medium::Medium;
 use memory::{GroupTier, Memory, ModeLanes};
+use outstanding::Outstanding;
 use pipeline::Pipeline;
 use run::Report;
 use sampling::Sampling;
@@ -104,6 +106,41 @@ struct Group {
 struct Core {
     front: Front,
     pipelines: Vec<Pipeline>,
+    /// Reads of the all-fast lane.
+    outstanding: Outstanding,
+    /// Ticks of the all-fast lane in which it had nothing to do.
+    idle: u64,
+}
+
+impl Core {
+    /// It has nothing to do until these times of each group.
+    fn wait_until(&mut self, latest: &[[u64; WIDTH]]) {
+        let before = self.busy();
+        for (pipeline, latest) in self.pipelines.iter_mut().zip(latest) {
+            for (lane, clock) in latest.iter().enumerate() {
+                pipeline.wait_until(lane, *clock);
+            }
+        }
+        self.idle += self.busy() - before;
+    }
+
+    /// Ticks in which it ran, with everything fast.
+    fn busy(&self) -> u64 {
+        self.pipelines.first().map_or(0, |pipeline| pipeline.clock(0)).saturating_sub(self.idle)
+    }
+}
+
+/// What counters of the cores say since the start, with everything fast: of all cores together, and of the instructions that were timed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Cycles in which cores ran.
+    pub cycles: u64,
+    /// Loads that left the private caches.
+    pub reads: u64,
+    /// Cycles in which at least one such load of a core was outstanding.
+    pub read_cycles: u64,
+    /// Cycles that retirement waited for lines from memory.
+    pub stall_cycles: u64,
 }
 
 /// What is told of the all-fast lane.
@@ -302,8 +339,10 @@ impl Timing {
             self.admit_all(&execution);
         }
         let Self { common, groups, cores, told, width, .. } = self;
-        let Some(Core { front, pipelines }) = cores.get_mut(cpu) else { return true };
-        front.execute(execution, common, &mut |batch, common| flush(batch, common, pipelines, groups, told, *width));
+        let Some(Core { front, pipelines, outstanding, .. }) = cores.get_mut(cpu) else { return true };
+        front.execute(execution, common, &mut |batch, common| {
+            flush(batch, common, (pipelines, outstanding), groups, told, *width);
+        });
         true
     }
 
@@ -335,9 +374,11 @@ impl Timing {
             }
             let bases: Vec<[u64; WIDTH]> = self.latest();
             let tiers = self.media.len();
+            let idle = bases.first().map_or(0, |base| base[0]);
             let pipelines = bases.into_iter().map(|base| Pipeline::new(&self.common.scale, tiers, base)).collect();
             // Positions in queues must be those of a core that did nothing, in every group: they are, as all are new.
-            self.cores.push(Core { front: Front::new(&self.common.scale), pipelines });
+            let (front, outstanding) = (Front::new(&self.common.scale), Outstanding::default());
+            self.cores.push(Core { front, pipelines, outstanding, idle });
             if several {
                 for tier in self.groups.iter_mut().flat_map(|group| &mut group.memory.tiers) {
                     tier.share(self.common.scale.cycle);
@@ -367,19 +408,16 @@ impl Timing {
         self.begin(cpu);
         self.flush();
         let latest = self.latest();
-        let Some(core) = self.cores.get_mut(cpu) else { return };
-        for (pipeline, latest) in core.pipelines.iter_mut().zip(latest) {
-            for (lane, clock) in latest.into_iter().enumerate() {
-                pipeline.wait_until(lane, clock);
-            }
+        if let Some(core) = self.cores.get_mut(cpu) {
+            core.wait_until(&latest);
         }
     }
 
     /// Does all that is in batches.
     pub fn flush(&mut self) {
         let Self { common, groups, cores, told, width, .. } = self;
-        for Core { front, pipelines } in cores {
-            flush(&mut front.batch, common, pipelines, groups, told, *width);
+        for Core { front, pipelines, outstanding, .. } in cores {
+            flush(&mut front.batch, common, (pipelines, outstanding), groups, told, *width);
         }
     }
 
@@ -490,6 +528,28 @@ impl Timing {
         self.told.report.stalls.iter().map(|ticks| (*ticks as f64 / cycle * share).round() as u64).collect()
     }
 
+    /// Instructions that were timed.
+    pub fn timed(&self) -> u64 {
+        self.timed
+    }
+
+    /// Cycles that have passed with everything fast, by the latest clock, batches not included.
+    pub fn latest_cycles(&self) -> u64 {
+        self.common.scale.cycles(self.clock(Place { group: 0, lane: 0 }))
+    }
+
+    /// What counters say; batches are done first.
+    pub fn counters(&mut self) -> Counters {
+        self.flush();
+        let sum = |of: fn(&Core) -> u64| self.common.scale.cycles(self.cores.iter().map(of).sum());
+        Counters {
+            cycles: sum(Core::busy),
+            reads: self.cores.iter().map(|core| core.outstanding.reads).sum(),
+            read_cycles: sum(|core| core.outstanding.ticks),
+            stall_cycles: self.common.scale.cycles(self.told.report.memory_stalls),
+        }
+    }
+
     /// How often a lane was closed for another.
     pub fn closed_lanes(&self) -> u64 {
         self.lanes.closed
@@ -498,6 +558,7 @@ impl Timing {
     /// Ends the run, and says how long it took in each placement. The first is the all-fast lane of the first set.
     pub fn finish(&mut self) -> Vec<LaneTime> {
         self.flush();
+        self.cores.iter_mut().for_each(|core| core.outstanding.finish());
         self.end_window();
         (0..self.lanes.entries.len()).filter_map(|number| self.lane_time(number)).collect()
     }
@@ -538,7 +599,7 @@ fn set_of(kind: LaneKind) -> usize {
 fn flush(
     batch: &mut Batch,
     common: &Common,
-    pipelines: &mut [Pipeline],
+    (pipelines, outstanding): (&mut [Pipeline], &mut Outstanding),
     groups: &mut [Group],
     told: &mut Told,
     width: Width,
@@ -552,7 +613,10 @@ fn flush(
         run::run(width, pipeline, &mut group.memory, batch, &common.scale, report);
         group.memory.tiers.iter_mut().for_each(GroupTier::collect);
     }
-    let base = pipelines.first().map_or(0, |pipeline| pipeline.base[0]);
+    let (base, dispatched) =
+        pipelines.first().map_or((0, 0), |pipeline| (pipeline.base[0], u64::from(pipeline.dispatch.0[0])));
+    let reads = told.report.reads.drain(..).map(|(issued, there)| (base + u64::from(issued), base + u64::from(there)));
+    outstanding.add(reads, base + dispatched);
     told.observed.extend(told.report.observations.drain(..).map(|observation| Observed {
         number: observation.number,
         time: common.scale.cycles(base + u64::from(observation.issued)),

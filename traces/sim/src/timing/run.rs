@@ -21,6 +21,10 @@ pub(crate) struct Report {
     /// Ticks that each object's loads kept retirement waiting, by its index.
     pub(crate) stalls: Vec<u64>,
     pub(crate) observations: Vec<Observation>,
+    /// Ticks that retirement waited for lines from memory: read by a load, or on their way when it came.
+    pub(crate) memory_stalls: u64,
+    /// Loads that left the private caches, in program order: when they were issued and when they had their data.
+    pub(crate) reads: Vec<(u32, u32)>,
 }
 
 /// Does a batch.
@@ -300,9 +304,14 @@ impl Run<'_> {
             }
             _ => fetch(self.w, self, reference, time),
         };
-        if let (true, Some(report)) = (reference.observed != UNOBSERVED, &mut self.report) {
-            let took = there.0[0].saturating_sub(issued.0[0]);
-            report.observations.push(Observation { number: reference.observed, issued: issued.0[0], took });
+        if let Some(report) = &mut self.report {
+            if matches!(reference.place, Place::Llc | Place::Memory) {
+                report.reads.push((issued.0[0], there.0[0]));
+            }
+            if reference.observed != UNOBSERVED {
+                let took = there.0[0].saturating_sub(issued.0[0]);
+                report.observations.push(Observation { number: reference.observed, issued: issued.0[0], took });
+            }
         }
         there
     }
@@ -407,8 +416,12 @@ impl Run<'_> {
             if report.stalls.len() <= object {
                 report.stalls.resize(object + 1, 0);
             }
+            let waited = u64::from(there.0[0].saturating_sub(since.0[0]));
+            if reference.place == Place::Memory || reference.awaited {
+                report.memory_stalls += waited;
+            }
             if let Some(stalled) = report.stalls.get_mut(object) {
-                *stalled += u64::from(there.0[0].saturating_sub(since.0[0]));
+                *stalled += waited;
             }
         }
     }

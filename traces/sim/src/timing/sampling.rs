@@ -57,11 +57,7 @@ impl Timing {
             let latest = self.latest();
             for core in &mut self.cores {
                 core.front.interrupt();
-                for (pipeline, latest) in core.pipelines.iter_mut().zip(&latest) {
-                    for (lane, clock) in latest.iter().enumerate() {
-                        pipeline.wait_until(lane, *clock);
-                    }
-                }
+                core.wait_until(&latest);
             }
         }
         if phase == Phase::Keep {

@@ -56,6 +56,11 @@ fn who_waited_goes_on_at_the_latest_clock() {
     (50..150).for_each(|n| step(&mut lab, 1, n));
     near(lab.fast(), 20_000.0, 0.02);
     near(lab.slow(), 60_000.0, 0.02);
+    // Counters say how long cores ran: neither what one waited nor what passed before it began.
+    let counters = lab.0.counters();
+    near(counters.cycles, 25_000.0, 0.02);
+    near(counters.read_cycles, 25_000.0, 0.02);
+    assert_eq!(counters.reads, 250);
 }
 
 #[test]

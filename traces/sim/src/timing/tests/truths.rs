@@ -30,6 +30,44 @@ fn independent_misses_overlap_as_far_as_fill_buffers_go() {
 }
 
 #[test]
+fn counters_say_that_the_reads_of_a_chase_come_one_after_the_other() {
+    let mut lab = Lab::new(&config());
+    let chase = block(&[load(RAX, RAX)]);
+    (0..N).for_each(|n| lab.run(&chase, &[touch(0, far(n), Level::Memory, 1)]));
+    lab.lanes();
+    let counters = lab.0.counters();
+    assert_eq!(counters.reads, N);
+    near(counters.read_cycles, 100.0 * N as f64, 0.001);
+    near(counters.stall_cycles, counters.cycles as f64, 0.01);
+}
+
+#[test]
+fn counters_say_how_far_reads_overlap() {
+    let mut lab = Lab::new(&config());
+    let random = block(&[load(RBX, RAX)]);
+    (0..N).for_each(|n| lab.run(&random, &[touch(0, far(n), Level::Memory, 1)]));
+    let fast = lab.fast();
+    let counters = lab.0.counters();
+    // 24 at a time: a read's latency over that for each.
+    assert_eq!((counters.reads, counters.cycles), (N, fast));
+    near(counters.read_cycles, 100.0 * N as f64 / 24.0, 0.02);
+    near(counters.stall_cycles, fast as f64, 0.05);
+}
+
+#[test]
+fn counters_see_no_reads_that_private_caches_serve_and_no_stores() {
+    let mut lab = Lab::new(&config());
+    let body = block(&[load(RAX, RAX), store(RBX, RAX)]);
+    for n in 0..N {
+        lab.run(&body, &[touch(0, far(n), Level::L2, 1), put(1, far(N + n), Level::Memory, 1)]);
+    }
+    lab.lanes();
+    let counters = lab.0.counters();
+    assert_eq!((counters.reads, counters.read_cycles), (0, 0));
+    assert!(counters.stall_cycles == 0 && counters.cycles > 0);
+}
+
+#[test]
 fn independent_misses_overlap_as_far_as_the_reorder_buffer_goes() {
     let mut lab = Lab::new(&with_core(|core| core.rob = 64));
     let mut ops = vec![load(RBX, RAX)];
