@@ -10,7 +10,7 @@ mod simulate;
 pub use advise::{AdviseArguments, Fast, TiersArguments};
 pub use label::LabelArguments;
 pub use place::{CompileArguments, RunArguments, ShimArguments, Strictness};
-pub use ranking::{EvalArguments, FamilyName, TrainArguments};
+pub use ranking::{EvalArguments, FamilyName, MeasuredArguments, TrainArguments};
 pub use simulate::{Shape, SimulateArguments, Windows};
 
 use crate::units::{parse_bytes, parse_duration};
@@ -48,7 +48,7 @@ pub enum Command {
     /// Train a ranker on the table, and show what was chosen from what.
     Train(TrainArguments),
     /// Show how good every ranker is on programs that nothing was learnt from.
-    Eval(EvalArguments),
+    Eval(Box<EvalArguments>),
     /// Write a policy as the table the preload library reads, for runs without tierscope.
     Compile(CompileArguments),
     /// Write the preload library to a file.

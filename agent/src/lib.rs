@@ -8,6 +8,7 @@ pub mod cli;
 pub mod commands;
 mod demo;
 pub mod embedded;
+mod examine;
 pub mod failure;
 mod label;
 mod launch;

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use tierscope_sim::machine::{PageSize, Replacement};
 
-const DEFAULT_TIERS: &str = "ddr5,cxl-asic";
+pub(super) const DEFAULT_TIERS: &str = "ddr5,cxl-asic";
 const DEFAULT_SAMPLE_EVERY: u64 = 1000;
 const DEFAULT_LANES: u16 = 64;
 const DEFAULT_SWEEP_RUNS: u8 = 3;

@@ -5,6 +5,7 @@
 //! caches smaller by the same factor: what is compared, parts of the whole, hardly depends on the size as long as the ratio of
 //! data to caches is kept (`Shrunk`). First-level caches and TLBs are left as they are: what they hold is small in either.
 
+use crate::examine::rows::{cache_bytes, llc_bytes};
 use std::fmt;
 use tierscope_traces::Host;
 
@@ -95,18 +96,6 @@ const LEAST_L2: u64 = 64 << 10;
 const LEAST_LLC: u64 = 256 << 10;
 /// What is assumed where the kernel does not say.
 const L2: u64 = 1 << 20;
-const LLC: u64 = 32 << 20;
-
-/// Bytes of a machine's last-level cache, or what is assumed.
-pub(super) fn llc_bytes(host: &Host) -> u64 {
-    cache_bytes(host, 3).unwrap_or(LLC)
-}
-
-/// Bytes of a machine's cache, data or unified.
-fn cache_bytes(host: &Host, level: u8) -> Option<u64> {
-    let found = host.caches.iter().find(|cache| cache.level == level && cache.kind != "instruction");
-    found.map(|cache| cache.bytes).filter(|bytes| *bytes > 0)
-}
 
 impl Shrunk {
     /// Caches for a program of `small` bytes that stand to them as this machine's stand to `large` bytes; powers of two.

@@ -4,16 +4,18 @@
 //! turns, so that what changes on the machine meanwhile meets all of them: what counts is the ratio of a run to the one of the same turn
 //! with everything in fast memory, and the label's error is how these ratios differ from turn to turn.
 
-use super::native::{self, Recorded};
 use super::store::Store;
-use super::{case, silence};
 use crate::advise::Apart;
 use crate::cli::{LabelArguments, RunArguments};
+use crate::examine::Silence;
+use crate::examine::native::{self, Recorded, Sampling};
+use crate::examine::rows::llc_bytes;
 use crate::failure::Failure;
 use crate::{place, private};
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tierscope_model::features::{Window, features};
 use tierscope_model::interval::mean_interval;
 use tierscope_rank::{Case, Counted, Features, Row, Set, Table, TierPair};
@@ -45,9 +47,10 @@ pub(super) fn run(arguments: &LabelArguments) -> Result<u8, Failure> {
         }
     };
     let (directory, ()) = private::directory(|_| Ok(()))?;
-    silence()?;
+    let _silence = Silence::begin()?;
     say("tierscope: recording\n".to_owned());
-    let recorded = native::record(arguments.command.clone(), arguments.rate, &directory.path().join("native.tsp"))?;
+    let sampling = Sampling { rate_hz: arguments.rate, delay: Duration::ZERO };
+    let recorded = native::record(arguments.command.clone(), sampling, &directory.path().join("native.tsp"))?;
     let apart = Apart::new(&recorded.meta, &recorded.tables, &recorded.summary, &arguments.tiers)?;
     let tier_pair = tier_pair(apart.tiers())?;
     let movable = apart.movable();
@@ -120,7 +123,7 @@ fn case_of(command: &[OsString], recorded: &Recorded, slow: &Tier) -> Case {
         program: name.to_owned(),
         scale: rest.chars().take(MOST_OF_A_COMMAND).collect(),
         seed: 0,
-        llc_bytes: case::llc_bytes(&recorded.meta.host),
+        llc_bytes: llc_bytes(&recorded.meta.host),
         tiers: slow.name.clone(),
         machine: MACHINE.to_owned(),
     }
@@ -159,7 +162,7 @@ fn table(
     slowdowns: &[Slowdown],
 ) -> Result<Table, Failure> {
     let Recorded { meta, tables, summary } = recorded;
-    let llc_bytes = case::llc_bytes(&meta.host);
+    let llc_bytes = llc_bytes(&meta.host);
     let observed = features(meta, tables, summary, Window::WHOLE, llc_bytes)
         .map_err(|error| Failure::from_error("no features", &error))?;
     let clock = |place: usize| -> Option<Features> {

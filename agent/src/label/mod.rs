@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Natively a program is recorded at a size at which memory matters; its objects are found again in the simulation of a small
-//! one (`pairing`) on caches that are smaller by the same factor (`case`). Only the steady phase counts in either.
+//! one (`crate::examine`) on caches that are smaller by the same factor (`case`). Only the steady phase counts in either.
 //!
 //! A program of the user's can be measured on the user's own tiers instead (`measured`).
 //!
@@ -19,20 +19,20 @@
 
 mod case;
 mod measured;
-mod native;
-mod pairing;
-mod rows;
-mod simulated;
 mod store;
 
 use crate::cli::{LabelArguments, Shape, SimulateArguments};
+use crate::examine::Silence;
+use crate::examine::native::{self, Sampling};
+use crate::examine::rows::{self, Labelled, Measured};
+use crate::examine::simulated;
 use crate::failure::Failure;
 use crate::{private, record};
 use case::{Case, PROGRAMS, Program, Shrunk, UNTIL};
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use store::Store;
 
 /// Size of the run that is simulated.
@@ -64,7 +64,7 @@ pub(crate) fn run(arguments: &LabelArguments) -> Result<u8, Failure> {
     say(&format!("tierscope: {} cases, {} of them in the table already\n", cases.len(), cases.len() - wanted.len()));
     let (directory, workloads) = private::directory(private::extract_workloads)?;
     // What workloads print is for nobody.
-    silence()?;
+    let _silence = Silence::begin()?;
     let (mut done, mut failed) = (0, 0);
     let start = Instant::now();
     for (number, case) in wanted.iter().enumerate() {
@@ -122,28 +122,16 @@ fn cases(arguments: &LabelArguments) -> Result<Vec<Case>, Failure> {
     Ok(cases.into_iter().enumerate().filter(|(number, _)| number % of == part - 1).map(|(_, case)| case).collect())
 }
 
-/// Points standard output at nothing, for the programs we start.
-fn silence() -> Result<(), Failure> {
-    let cannot = |error: std::io::Error| Failure::cannot(format!("cannot open /dev/null: {error}"));
-    let null = std::fs::OpenOptions::new().write(true).open("/dev/null").map_err(cannot)?;
-    rustix::stdio::dup2_stdout(&null).map_err(|error| cannot(error.into()))
-}
-
-/// A labelled case.
-struct Labelled {
-    table: tierscope_rank::Table,
-    /// Objects that were found in both runs.
-    paired: usize,
-}
-
 fn label(case: &Case, arguments: &LabelArguments, kept: &Path, workloads: &Path) -> Result<Labelled, Failure> {
     let command = |scale: &str, more: &[&str]| -> Vec<OsString> {
         let words = case.arguments(scale).into_iter().chain(more.iter().map(|word| (*word).to_owned()));
         std::iter::once(workloads.as_os_str().to_owned()).chain(words.map(OsString::from)).collect()
     };
     let path = |name: &str| kept.join(name);
-    let native = native::record(command(&case.scale, &[]), arguments.rate, &path("native.tsp"))?;
-    let tiny = native::record(command(SIMULATED_SCALE, &["--iterations", "1"]), TINY_RATE_HZ, &path("tiny.tsp"))?;
+    let at = |rate_hz| Sampling { rate_hz, delay: Duration::ZERO };
+    let native = native::record(command(&case.scale, &[]), at(arguments.rate), &path("native.tsp"))?;
+    let tiny = command(SIMULATED_SCALE, &["--iterations", "1"]);
+    let tiny = native::record(tiny, at(TINY_RATE_HZ), &path("tiny.tsp"))?;
     let shrunk = Shrunk::new(&record::describe_host(), native.footprint(), tiny.footprint());
     let simulate = SimulateArguments {
         tiers: arguments.tiers.clone(),
@@ -158,6 +146,14 @@ fn label(case: &Case, arguments: &LabelArguments, kept: &Path, workloads: &Path)
         quiet: true,
         ..SimulateArguments::of(command(SIMULATED_SCALE, &[]))
     };
-    let simulated = simulated::simulate(&simulate, kept)?;
-    rows::table(case, &shrunk, &native, &simulated)
+    let simulated = simulated::simulate(&simulate, kept, &|_| true)?;
+    let measured = Measured {
+        program: case.program.name,
+        scale: &case.scale,
+        seed: case.seed,
+        llc_bytes: shrunk.llc_bytes,
+        from: Some(case.program.from),
+        until: Some(UNTIL),
+    };
+    rows::table(&measured, &native, &simulated)
 }

@@ -1,4 +1,8 @@
-//! `tierscope train` and `tierscope eval`: what was learnt from the table, and how much that is worth on programs it has not seen.
+//! `tierscope train` and `tierscope eval`: what was learnt from the table, and how much that is worth on programs it has not seen:
+//! those of the table in turn, or one from scratch (`program`).
+
+mod program;
+mod told;
 
 use crate::cli::{EvalArguments, FamilyName, TrainArguments};
 use crate::commands::{print, print_json};
@@ -84,6 +88,9 @@ fn trained(table: &Table, family: Family) -> Result<Model, Failure> {
 ///
 /// There is no table, or too little in it.
 pub(crate) fn eval(arguments: &EvalArguments) -> Result<u8, Failure> {
+    if arguments.program {
+        return program::eval(arguments);
+    }
     let Read { table, key } = read(&arguments.table)?;
     let mut text = String::new();
     let mut told: Vec<Value> = Vec::new();

@@ -16,6 +16,7 @@ mod control;
 mod damage;
 mod demo;
 mod environment;
+mod eval_program;
 mod harness;
 mod interpreters;
 mod label;

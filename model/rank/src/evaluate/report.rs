@@ -78,7 +78,8 @@ impl Evaluation {
 impl fmt::Display for Evaluation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { family, programs, summary, .. } = self;
-        writeln!(f, "features of family {family}: {programs} programs, each ranked by what was learnt without it")?;
+        let counted = if *programs == 1 { "one program".to_owned() } else { format!("{programs} programs, each") };
+        writeln!(f, "features of family {family}: {counted} ranked by what was learnt without it")?;
         writeln!(
             f,
             "  {:17} {:>9} {:>10} {:>10} {:>8} {:>6} {:>6}",

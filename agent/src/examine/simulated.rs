@@ -17,54 +17,64 @@ use tierscope_sim::{Config, Placement};
 use tierscope_traces::{Meta, PlacementKind, Profile, Tables};
 
 /// Objects of which all subsets are timed.
-pub(super) const LATTICE: usize = 6;
+pub(crate) const LATTICE: usize = 6;
 
 /// Slowdown of a run: 0.05 is 5 %.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct Slowdown {
-    pub(super) point: f64,
+pub(crate) struct Slowdown {
+    pub(crate) point: f64,
     /// Half of the 95 % interval; 0 where every instruction was timed.
-    pub(super) error: f64,
+    pub(crate) error: f64,
 }
 
 /// A set of objects in slow memory, all others in fast.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct Timed {
+pub(crate) struct Timed {
     /// Index of the pair of tiers.
-    pub(super) pair: usize,
+    pub(crate) pair: usize,
     /// Identities, sorted.
-    pub(super) slow: Vec<String>,
-    pub(super) slowdown: Slowdown,
+    pub(crate) slow: Vec<String>,
+    pub(crate) slowdown: Slowdown,
 }
 
 /// Numbers of the recorded objects by identity of what they are part of.
 type Members = FxHashMap<String, Vec<u32>>;
 
 /// A simulated program.
-pub(super) struct Simulated {
-    pub(super) meta: Meta,
-    pub(super) tables: Tables,
-    pub(super) summary: Summary,
+pub(crate) struct Simulated {
+    pub(crate) meta: Meta,
+    pub(crate) tables: Tables,
+    pub(crate) summary: Summary,
     /// Which objects of the summary can be moved.
-    pub(super) movable: Vec<bool>,
+    pub(crate) movable: Vec<bool>,
     /// By pair of tiers: each object of the summary alone in slow memory; `None` where it was not timed to the end.
-    pub(super) alone: Vec<Vec<Option<Slowdown>>>,
-    pub(super) sets: Vec<Timed>,
-    pub(super) pairs: Vec<String>,
+    pub(crate) alone: Vec<Vec<Option<Slowdown>>>,
+    pub(crate) sets: Vec<Timed>,
+    pub(crate) pairs: Vec<String>,
 }
 
-/// Simulates a program twice, into the directory `kept`; what is there already is not done again.
-pub(super) fn simulate(arguments: &SimulateArguments, kept: &Path) -> Result<Simulated, Failure> {
+/// Simulates a program twice, into the directory `kept`; what is there already is not done again. The second run is left out, and there are
+/// no sets, unless `is_worth` finds that what the first one says makes it worth while.
+pub(crate) fn simulate(
+    arguments: &SimulateArguments,
+    kept: &Path,
+    is_worth: &dyn Fn(&Simulated) -> bool,
+) -> Result<Simulated, Failure> {
     let (profile, sets) = (kept.join("simulated.tsp"), kept.join("sets.json"));
     if let Some(sets) = read_sets(&sets) {
         return Ok(Simulated { sets, ..read(&profile)?.0 });
     }
     let simulation = Simulation::new(arguments)?;
+    super::rewind_input();
     let first = simulation.run(&simulation.config)?;
     simulation.write(&first, &profile, true)?;
     crate::record::look_up_symbols_again(&profile, &[])?;
     let (mut simulated, members) = read(&profile)?;
+    if !is_worth(&simulated) {
+        return Ok(simulated);
+    }
     let (wanted, config) = simulated.second(&simulation.config, &first.outcome, &members);
+    super::rewind_input();
     let second = simulation.run(&config)?;
     simulated.sets = timed(&wanted, &config, &second.outcome);
     let cannot = |error: std::io::Error| Failure::cannot(format!("cannot write {}: {error}", sets.display()));

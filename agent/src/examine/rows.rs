@@ -1,7 +1,5 @@
 //! From the two runs of a case to rows of the table.
 
-use super::Labelled;
-use super::case::{Case, Shrunk, UNTIL, llc_bytes};
 use super::native::Recorded;
 use super::pairing;
 use super::simulated::Simulated;
@@ -10,7 +8,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use tierscope_model::advice;
 use tierscope_model::features::{Observed, Window, features};
 use tierscope_rank::{Counted, Features, Row, Set, Table, TierPair};
-use tierscope_traces::{SimulatedTiers, Tables};
+use tierscope_traces::{Host, SimulatedTiers, Tables};
 
 /// Who timed it, in the table.
 const MACHINE: &str = "sim";
@@ -18,19 +16,48 @@ const MACHINE: &str = "sim";
 const LEAST_COST: f64 = 1e-4;
 const LEAST_BYTES: f64 = 16384.0;
 
-pub(super) fn table(
-    case: &Case,
-    shrunk: &Shrunk,
-    native: &Recorded,
-    simulated: &Simulated,
-) -> Result<Labelled, Failure> {
+/// What is assumed where the kernel does not say.
+const LLC: u64 = 32 << 20;
+
+/// What was measured, and which part of it counts.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Measured<'a> {
+    pub(crate) program: &'a str,
+    pub(crate) scale: &'a str,
+    pub(crate) seed: u64,
+    /// Last-level cache of the modelled machine.
+    pub(crate) llc_bytes: u64,
+    /// The marks between which the steady phase lies; from the start and to the end where there is none.
+    pub(crate) from: Option<&'a str>,
+    pub(crate) until: Option<&'a str>,
+}
+
+/// Rows of a program.
+pub(crate) struct Labelled {
+    pub(crate) table: Table,
+    /// Movable objects that were found in both runs.
+    pub(crate) paired: usize,
+}
+
+/// Bytes of a machine's last-level cache, or what is assumed.
+pub(crate) fn llc_bytes(host: &Host) -> u64 {
+    cache_bytes(host, 3).unwrap_or(LLC)
+}
+
+/// Bytes of a machine's cache, data or unified.
+pub(crate) fn cache_bytes(host: &Host, level: u8) -> Option<u64> {
+    let found = host.caches.iter().find(|cache| cache.level == level && cache.kind != "instruction");
+    found.map(|cache| cache.bytes).filter(|bytes| *bytes > 0)
+}
+
+pub(crate) fn table(case: &Measured<'_>, native: &Recorded, simulated: &Simulated) -> Result<Labelled, Failure> {
     let failure = |error| Failure::from_error("no features", &error);
     let native_llc = llc_bytes(&native.meta.host);
-    let window = |tables: &Tables| steady(tables, case.program.from);
+    let window = |tables: &Tables| steady(tables, case);
     let clock =
         features(&native.meta, &native.tables, &native.summary, window(&native.tables), native_llc).map_err(failure)?;
     let levels =
-        features(&simulated.meta, &simulated.tables, &simulated.summary, window(&simulated.tables), shrunk.llc_bytes)
+        features(&simulated.meta, &simulated.tables, &simulated.summary, window(&simulated.tables), case.llc_bytes)
             .map_err(failure)?;
     let by_place = |observed: Observed| -> FxHashMap<usize, Features> {
         observed.objects.into_iter().map(|object| (object.object, object.features)).collect()
@@ -44,10 +71,10 @@ pub(super) fn table(
     let mut table = Table::default();
     for (pair, (tiers, alone)) in modelled.iter().zip(&simulated.alone).enumerate() {
         let case = tierscope_rank::Case {
-            program: case.program.name.to_owned(),
-            scale: case.scale.clone(),
+            program: case.program.to_owned(),
+            scale: case.scale.to_owned(),
             seed: case.seed,
-            llc_bytes: shrunk.llc_bytes,
+            llc_bytes: case.llc_bytes,
             tiers: tiers.name.clone(),
             machine: MACHINE.to_owned(),
         };
@@ -101,10 +128,10 @@ pub(super) fn table(
 }
 
 /// From the first mark of the steady phase to that of what comes after it.
-fn steady(tables: &Tables, from: &str) -> Window {
+fn steady(tables: &Tables, case: &Measured<'_>) -> Window {
     let first = |name: &str| tables.marks.iter().filter(|mark| mark.name == name).map(|mark| mark.time_ns).min();
-    let start_ns = first(from).unwrap_or(0);
-    Window { start_ns, end_ns: first(UNTIL).filter(|end| *end > start_ns).unwrap_or(u64::MAX) }
+    let start_ns = case.from.and_then(first).unwrap_or(0);
+    Window { start_ns, end_ns: case.until.and_then(first).filter(|end| *end > start_ns).unwrap_or(u64::MAX) }
 }
 
 /// Ratios of the figures a pair was modelled with.
