@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 use tierscope_model::advice::Ranker;
+use tierscope_model::explain::notes;
 use tierscope_model::summarise;
 use tierscope_model::summary::SortKey;
 use tierscope_report::Report;
@@ -45,13 +46,15 @@ pub(crate) fn run(arguments: &DemoArguments) -> Result<u8, Failure> {
     })?;
     let failure = |error| Failure::from_error("cannot show the profile", &error);
     let profile = Profile::open(&arguments.output).map_err(failure)?;
-    let summary = summarise(profile.meta(), &profile.tables(), SortKey::Share);
+    let tables = profile.tables();
+    let summary = summarise(profile.meta(), &tables, SortKey::Share);
     let report = Report {
         path: profile.path(),
         meta: profile.meta(),
         summary: &summary,
         warnings: &profile.warnings(),
         being_written: false,
+        notes: &notes(profile.meta(), &tables, &summary),
     };
     let mut text = format!("\n{}", crate::report::table(&report, 10, 1, SortKey::Share));
     text += &reading(&summary);
@@ -91,7 +94,7 @@ fn place_it(arguments: &DemoArguments, command: &[&OsStr]) -> Result<u8, Failure
         slow_node: Vec::new(),
         slow_dir: Some(slow),
         slow_dax: None,
-        ranker: Ranker::StallDensity,
+        ranker: Ranker::Model,
         output: Some(policy.clone()),
         force: false,
         json: false,

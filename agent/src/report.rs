@@ -6,6 +6,7 @@ use crate::failure::Failure;
 use crate::output::Output;
 use crate::record;
 use std::path::{Path, PathBuf};
+use tierscope_model::explain::notes;
 use tierscope_model::summary::SortKey;
 use tierscope_model::{Summary, summarise};
 use tierscope_report::{RenderOptions, Report, render_html, render_table, to_json};
@@ -23,6 +24,7 @@ pub(crate) fn run(arguments: &ReportArguments) -> Result<u8, Failure> {
     let tables = profile.tables();
     let sort = arguments.sort.unwrap_or_else(|| SortKey::natural(profile.meta()));
     let mut summary = summarise(profile.meta(), &tables, sort);
+    let notes = notes(profile.meta(), &tables, &summary);
     let mut warnings = profile.warnings();
     warnings.extend(remarks);
     if arguments.json
@@ -36,6 +38,7 @@ pub(crate) fn run(arguments: &ReportArguments) -> Result<u8, Failure> {
         summary: &summary,
         warnings: &warnings,
         being_written: profile.is_being_written(),
+        notes: &notes,
     };
     let top = arguments.top.unwrap_or(TOP);
     if let Some(path) = &arguments.html {

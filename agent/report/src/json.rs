@@ -5,6 +5,7 @@
 //! Strings are as the program has them (JSON escapes what a terminal must not see).
 
 use serde_json::{Value, json};
+use tierscope_model::explain::{Lint, Note};
 use tierscope_model::interval::Interval;
 use tierscope_model::summary::{AccessSite, Counted, Frame, ObjectSummary, TimedPlacement, Unattributed};
 use tierscope_traces::SamplerKind;
@@ -17,13 +18,19 @@ pub const SCHEMA: &str = "tierscope.report/1";
 /// The report as JSON, objects in the order of the summary.
 #[must_use]
 pub fn to_json(report: &Report<'_>) -> Value {
+    let objects = report.summary.objects.iter().enumerate();
     json!({
         "schema": SCHEMA,
         "profile": profile(report),
-        "objects": report.summary.objects.iter().map(object).collect::<Vec<_>>(),
+        "objects": objects.map(|(place, object)| self::object(object, report.notes.get(place))).collect::<Vec<_>>(),
         "placements": report.summary.simulation.as_ref().map(|run| run.placements.iter().map(placement).collect::<Vec<_>>()),
         "unattributed": report.summary.unattributed.iter().map(unattributed).collect::<Vec<_>>(),
     })
+}
+
+/// What was noticed, by its name.
+pub(crate) fn lint(lint: &Lint) -> Value {
+    json!({ "name": lint.kind.id(), "message": lint.message })
 }
 
 pub(crate) fn profile(report: &Report<'_>) -> Value {
@@ -82,7 +89,7 @@ pub(crate) fn profile(report: &Report<'_>) -> Value {
     })
 }
 
-fn object(object: &ObjectSummary) -> Value {
+fn object(object: &ObjectSummary, note: Option<&Note>) -> Value {
     let of = |value: fn(&Counted) -> u64| object.counted.as_ref().map(value);
     json!({
         "id": object.id,
@@ -114,6 +121,8 @@ fn object(object: &ObjectSummary) -> Value {
         "stall_cycles": object.counted.and_then(|counted| counted.stall_cycles),
         "approximate": object.approximate,
         "neighbour": object.neighbour,
+        "why": note.map(|note| &note.why),
+        "lints": note.map_or_else(Vec::new, |note| note.lints.iter().map(lint).collect()),
         "first_seen_ns": object.first_seen_ns,
         "last_seen_ns": object.last_seen_ns,
         "phases": object.phases,

@@ -8,6 +8,7 @@ mod advice;
 mod header;
 mod html;
 mod json;
+mod lints;
 mod names;
 mod stacks;
 mod table;
@@ -17,6 +18,7 @@ mod units;
 use std::path::Path;
 
 use tierscope_model::Summary;
+use tierscope_model::explain::Note;
 use tierscope_model::summary::SortKey;
 use tierscope_traces::Meta;
 
@@ -40,6 +42,8 @@ pub struct Report<'a> {
     pub warnings: &'a [String],
     /// Whether the recording is still under way ([`tierscope_traces::Profile::is_being_written`]).
     pub being_written: bool,
+    /// What there is to say of each object, in the order of the summary's; may be shorter, and is of no use to an advice.
+    pub notes: &'a [Note],
 }
 
 /// How to lay out the table.

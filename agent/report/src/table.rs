@@ -9,7 +9,7 @@ use tierscope_traces::ObjectKind;
 
 use crate::text::{fit, left, right, wrap};
 use crate::units::{bytes, count, thousands};
-use crate::{RenderOptions, Report, header, names, stacks};
+use crate::{RenderOptions, Report, header, lints, names, stacks};
 
 /// The narrowest table: below this, lines are left to the terminal to break.
 pub(crate) const NARROWEST: usize = 60;
@@ -37,8 +37,26 @@ pub fn render_table(report: &Report<'_>, options: &RenderOptions) -> String {
     }
     out.push('\n');
     table(&mut out, report, options, &Layout::new(columns, report), paint);
+    noticed(&mut out, report, options, columns, paint);
     stacks::render(&mut out, report, options, columns, paint);
     out
+}
+
+/// What was noticed about the objects shown.
+fn noticed(out: &mut String, report: &Report<'_>, options: &RenderOptions, columns: usize, paint: Paint) {
+    let shown = report.summary.objects.iter().zip(report.notes).take(options.top);
+    let shown: Vec<_> = shown.filter(|(_, note)| !note.lints.is_empty()).collect();
+    if shown.is_empty() {
+        return;
+    }
+    out.push('\n');
+    line(out, &paint.bold("noticed"));
+    for (object, note) in shown {
+        let number = format!("#{} ", object.rank);
+        line(out, &fit(&format!("{number}{}", names::object(object, columns.saturating_sub(number.len()))), columns));
+        lints::of_object(out, &note.lints, 3, columns, paint);
+    }
+    lints::explained(out, 0, paint);
 }
 
 pub(crate) fn line(out: &mut String, text: &str) {

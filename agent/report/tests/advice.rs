@@ -9,8 +9,9 @@ use std::path::Path;
 use fixture::{MIB, hostile, meta, report, summary, tables};
 use schema::{check, described};
 use serde_json::Value;
-use tierscope_model::advice::{Advice, Goal, Options, Ranker, Tier, advise};
+use tierscope_model::advice::{Advice, Basis, Caveat, Goal, ModelUsed, Options, Ranker, Remedy, Tie, Tier, advise};
 use tierscope_placement::{Bound, Limits};
+use tierscope_rank::{Contribution, Family, Kind, Name, Predicted};
 use tierscope_report::{AdviceReport, RenderOptions, Report, TierNote, advice_to_json, render_advice};
 use tierscope_traces::{Meta, SamplerKind, Tables};
 use unicode_width::UnicodeWidthStr;
@@ -24,6 +25,8 @@ fn tier(name: &str, latency_ns: f64, bandwidth_gbs: f64) -> Tier {
         latency_ns,
         write_latency_ns: None,
         bandwidth_gbs: Some(bandwidth_gbs),
+        write_bandwidth_gbs: None,
+        granule_bytes: None,
         capacity: None,
         paged: false,
     }
@@ -32,7 +35,32 @@ fn tier(name: &str, latency_ns: f64, bandwidth_gbs: f64) -> Tier {
 fn asked(meta: &Meta, tables: &Tables, goal: Goal, ranker: Ranker) -> Advice {
     let tiers = vec![tier("ddr5", 114.0, 218.0), tier("cxl", 271.0, 26.0)];
     let options = Options { tiers, goal, ranker, limits: Limits::default() };
-    advise(meta, tables, &summary(meta, tables), &options).unwrap()
+    advise(meta, tables, &summary(meta, tables), &options, &|_| Err("there is none in this test".into())).unwrap()
+}
+
+/// As a model would have it: what it says is put in by hand, so that the snapshots do not change with the table.
+fn as_learnt(meta: &Meta, tables: &Tables) -> Advice {
+    let mut advice = asked(meta, tables, Goal::FastFraction(0.5), Ranker::Model);
+    (advice.ranker, advice.basis, advice.without_model) = (Ranker::Model, Basis::Learned, None);
+    advice.caveats.retain(|caveat| !matches!(caveat, Caveat::NoModel { .. } | Caveat::NoLevels { .. }));
+    advice.caveats.insert(0, Caveat::Learned { programs: 25 });
+    advice.caveats.insert(1, Caveat::ByFormula { objects: 1, of: 5 });
+    let (family, learner) = (Family::Clock, Kind::Blend);
+    advice.model = Some(ModelUsed { family, learner, key: "0123456789abcdef".into(), programs: 25 });
+    for (number, object) in advice.objects.iter_mut().enumerate() {
+        let moved = Contribution { name: Name::Sequentiality, value: f64::NAN, factor: 0.7 };
+        object.learned = Some(Predicted {
+            criticality: object.criticality.point,
+            interval: (object.criticality.low, object.criticality.high),
+            sampled: 0.25,
+            formula: 0.125,
+            unsure: number == 1,
+            contributions: if number == 1 { Vec::new() } else { vec![moved] },
+        });
+    }
+    let remedy = Remedy::Record { times: 2.5, seconds: Some(31.0) };
+    advice.tie = Some(Tie { fast: 0, slow: 1, remedy });
+    advice
 }
 
 fn shown<'a>(report: Report<'a>, advice: &'a Advice, policy: Option<&'a Path>) -> AdviceReport<'a> {
@@ -122,10 +150,59 @@ fn as_json() {
 }
 
 #[test]
+fn by_a_model_with_a_choice_that_is_within_the_noise() {
+    let (meta, tables) = (meta(), tables());
+    let mut advice = as_learnt(&meta, &tables);
+    insta::assert_snapshot!(text(&meta, &tables, &advice, None, &RenderOptions { top: 2, ..options(100) }));
+    let value = json(&meta, &tables, &advice);
+    assert_eq!((&value["model"]["learner"], &value["model"]["programs"]), (&"blend".into(), &25.into()));
+    assert_eq!((&value["objects"][1]["by_formula"], &value["objects"][0]["formula"]), (&true.into(), &0.125.into()));
+    assert_eq!((&value["tie"]["remedy"], &value["tie"]["record_seconds"]), (&"record".into(), &31.0.into()));
+    assert_eq!(value["tie"]["fast"], value["objects"][0]["id"]);
+    for (remedy, says) in [(Remedy::Simulate, "`tierscope simulate`"), (Remedy::Neither, "either may be there")] {
+        advice.tie = advice.tie.map(|tie| Tie { remedy, ..tie });
+        let text = text(&meta, &tables, &advice, None, &options(160));
+        assert!(text.contains("close call") && text.contains(says), "{text}");
+    }
+}
+
+#[test]
+fn why_a_model_was_not_used_is_said_first_and_the_next_command_asks_for_it_again() {
+    let (meta, tables) = (meta(), tables());
+    let advice = asked(&meta, &tables, Goal::FastFraction(0.5), Ranker::Model);
+    let text = text(&meta, &tables, &advice, None, &options(160));
+    let (_, unknown) = text.split_once("what this does not know\n").unwrap();
+    assert!(unknown.starts_with("- The trained model is not used: there is none in this test."), "{unknown}");
+    assert!(text.contains("placed      by stall-density") && !text.contains("--ranker"), "{text}");
+    let by_shares = asked(&meta, &tables, Goal::FastFraction(0.5), Ranker::StallDensity);
+    assert!(json(&meta, &tables, &by_shares)["model"].is_null());
+    assert!(self::text(&meta, &tables, &by_shares, None, &options(160)).contains("--ranker stall-density -o"));
+}
+
+#[test]
+fn lints_are_told_under_their_objects_and_their_names_are_in_the_document() {
+    let (meta, tables) = (meta(), tables());
+    let advice = asked(&meta, &tables, Goal::FastFraction(0.5), Ranker::StallDensity);
+    let found: Vec<&str> = advice.objects.iter().flat_map(|object| &object.lints).map(|lint| lint.kind.id()).collect();
+    assert!(!found.is_empty());
+    let document = include_str!("../../../docs/lints.md");
+    let text = text(&meta, &tables, &advice, None, &options(160));
+    let value = json(&meta, &tables, &advice);
+    for name in found {
+        assert!(document.contains(&format!("`{name}`")) && text.contains(&format!("     {name}: ")), "{name}\n{text}");
+        assert!(value["objects"].to_string().contains(&format!("\"name\":\"{name}\"")));
+    }
+    // -n says of how many.
+    let none = self::text(&meta, &tables, &advice, None, &RenderOptions { top: 0, stacks: 0, ..options(160) });
+    assert!(!none.contains("docs/lints.md") && !none.contains("\nwhy\n"), "{none}");
+}
+
+#[test]
 fn every_advice_is_by_the_contract() {
     let root: Value = serde_json::from_str(SCHEMA).unwrap();
     for (meta, tables) in [(meta(), tables()), hostile()] {
-        for ranker in [Ranker::StallDensity, Ranker::Hotness, Ranker::FirstTouch, Ranker::Random(3)] {
+        check(&root, &root, &json(&meta, &tables, &as_learnt(&meta, &tables)), "advice");
+        for ranker in [Ranker::Model, Ranker::StallDensity, Ranker::Hotness, Ranker::FirstTouch, Ranker::Random(3)] {
             for goal in
                 [Goal::FastBytes(0), Goal::FastFraction(1.0), Goal::MaxSlowdown { limit: 0.2, bound: Bound::Point }]
             {
@@ -162,7 +239,10 @@ fn no_line_is_wider_than_asked_and_no_control_character_gets_out() {
             assert!(line.width() <= width, "{} > {width}: {line}", line.width());
         }
         // A command that is broken in two cannot be copied.
-        assert!(next.starts_with("next        tierscope advise bc.4711.tsp --fast 50%"), "{next}");
+        assert!(
+            next.starts_with("next        tierscope advise bc.4711.tsp --fast 50% --ranker stall-density"),
+            "{next}"
+        );
         assert!(!text.lines().any(|line| line.chars().any(char::is_control)));
     }
 }

@@ -7,7 +7,8 @@ mod schema;
 use fixture::{hostile, meta, report, simulated, summary, tables};
 use schema::{check, described};
 use serde_json::{Value, json};
-use tierscope_report::to_json;
+use tierscope_model::explain::notes;
+use tierscope_report::{Report, to_json};
 use tierscope_traces::{Meta, SamplerKind, Tables};
 
 const SCHEMA: &str = include_str!("../../../docs/report.schema.json");
@@ -15,7 +16,9 @@ const DOCUMENT: &str = include_str!("../../../docs/report-json.md");
 
 fn conforms(meta: &Meta, tables: &Tables) -> Value {
     let root: Value = serde_json::from_str(SCHEMA).unwrap();
-    let value = to_json(&report(meta, &summary(meta, tables)));
+    let summary = summary(meta, tables);
+    let notes = notes(meta, tables, &summary);
+    let value = to_json(&Report { notes: &notes, ..report(meta, &summary) });
     check(&root, &root, &value, "report");
     described(&root, &root, DOCUMENT, &value, "");
     // And so does what a script reads from the text.

@@ -1,10 +1,12 @@
 //! What a report looks like, as snapshots, and what it promises whatever the profile holds.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 mod fixture;
 
 use std::path::Path;
 
 use fixture::{hostile, meta, report, simulated, summary, tables};
+use tierscope_model::explain::notes;
 use tierscope_model::summary::{SortKey, summarise};
 use tierscope_report::{RenderOptions, Report, render_html, render_table, to_json};
 use tierscope_traces::{SampleRow, Tables};
@@ -61,6 +63,26 @@ fn incomplete() {
     let summary = summary(&meta, &tables);
     let report = Report { warnings: &warnings, ..report(&meta, &summary) };
     insta::assert_snapshot!(render_table(&report, &RenderOptions { stacks: 0, ..options(80) }));
+}
+
+#[test]
+fn what_was_noticed_is_told_by_its_name_of_the_objects_that_are_shown() {
+    let (meta, tables) = (meta(), tables());
+    let summary = summary(&meta, &tables);
+    let notes = notes(&meta, &tables, &summary);
+    let report = Report { notes: &notes, ..report(&meta, &summary) };
+    insta::assert_snapshot!(render_table(&report, &RenderOptions { stacks: 0, ..options(80) }));
+    let document = include_str!("../../../docs/lints.md");
+    let json = to_json(&report);
+    let lints: Vec<&serde_json::Value> =
+        json["objects"].as_array().unwrap().iter().flat_map(|object| object["lints"].as_array().unwrap()).collect();
+    assert!(!lints.is_empty());
+    for lint in lints {
+        assert!(document.contains(&format!("`{}`", lint["name"].as_str().unwrap())), "{lint}");
+    }
+    assert!(json["objects"][0]["why"].as_str().unwrap().contains("of the time in"));
+    let none = render_table(&report, &RenderOptions { top: 0, stacks: 0, ..options(80) });
+    assert!(!none.contains("noticed"), "{none}");
 }
 
 #[test]

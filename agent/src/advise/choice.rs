@@ -161,6 +161,8 @@ pub(super) fn priced(tiers: &[Tier]) -> Vec<tierscope_model::advice::Tier> {
         latency_ns: tier.value(Quantity::ReadLatencyNs).unwrap_or(f64::NAN),
         write_latency_ns: tier.value(Quantity::WriteLatencyNs),
         bandwidth_gbs: tier.value(Quantity::ReadBandwidthGbs),
+        write_bandwidth_gbs: tier.value(Quantity::WriteBandwidthGbs),
+        granule_bytes: tier.value(Quantity::GranuleBytes),
         capacity: tier.capacity(),
         paged: is_paged(tier),
     };

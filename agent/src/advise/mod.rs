@@ -1,6 +1,7 @@
 //! `tierscope advise`: from a profile and a budget to a policy, and what every other budget would give.
 //!
-//! What can be refused is refused before the profile is opened, and the policy is written before anything is shown of it.
+//! What can be refused is refused before the profile is opened, and the policy is written before anything is shown of it. The model that
+//! says what objects cost is obtained only where one is needed (`ranking::Models`).
 
 mod apart;
 mod choice;
@@ -9,6 +10,7 @@ use crate::cli::{AdviseArguments, Fast};
 use crate::commands::{columns, has_colors, print, print_json};
 use crate::failure::Failure;
 use crate::output::Output;
+use crate::ranking::Models;
 use crate::report::open_named;
 pub(crate) use apart::Apart;
 use choice::Choice;
@@ -25,9 +27,6 @@ use tierscope_traces::Meta;
 
 /// Objects shown where nothing else is asked for.
 const TOP: usize = 20;
-
-/// Of so many objects the reason is shown.
-const REASONS: usize = 3;
 
 pub(crate) fn run(arguments: &AdviseArguments) -> Result<u8, Failure> {
     run_before(arguments, None)
@@ -48,7 +47,9 @@ pub(crate) fn run_before(arguments: &AdviseArguments, next: Option<&str>) -> Res
     let summary = summarise(profile.meta(), &tables, SortKey::Share);
     let options =
         Options { tiers: choice.priced(), goal: goal(arguments), ranker: arguments.ranker, limits: Limits::default() };
-    let advice = advise(profile.meta(), &tables, &summary, &options).map_err(|error| refusal(arguments, &error))?;
+    let models = Models::shipped(arguments.quiet);
+    let advice = advise(profile.meta(), &tables, &summary, &options, &|family| models.get(family))
+        .map_err(|error| refusal(arguments, &error))?;
 
     let mut obstacles = choice.obstacles(&machine);
     if let Some(output) = output {
@@ -73,6 +74,7 @@ pub(crate) fn run_before(arguments: &AdviseArguments, next: Option<&str>) -> Res
             summary: &summary,
             warnings: &warnings,
             being_written: profile.is_being_written(),
+            notes: &[],
         },
         advice: &advice,
         tiers: &choice.notes(),
@@ -170,13 +172,7 @@ fn show(shown: &AdviceReport<'_>, arguments: &AdviseArguments) -> Result<(), Fai
         return print_json("the advice", &value);
     }
     let top = arguments.top.unwrap_or(TOP);
-    let options = RenderOptions {
-        width: columns(),
-        top,
-        stacks: REASONS.min(top),
-        color: has_colors(),
-        ..RenderOptions::default()
-    };
+    let options = RenderOptions { width: columns(), top, stacks: top, color: has_colors(), ..RenderOptions::default() };
     print(render_advice(shown, &options).as_bytes())
 }
 

@@ -47,7 +47,7 @@ pub struct AdviseArguments {
     #[arg(long, value_name = "DEVICE", conflicts_with_all = ["slow_dir", "slow_node"])]
     pub slow_dax: Option<PathBuf>,
     /// What orders the objects; random:SEED is by lot.
-    #[arg(long, value_name = "NAME", value_parser = Rankers, default_value = Ranker::StallDensity.as_str())]
+    #[arg(long, value_name = "NAME", value_parser = Rankers, default_value = Ranker::Model.as_str())]
     pub ranker: Ranker,
     /// Write the policy that tierscope run carries out.
     #[arg(short, long, value_name = "POLICY")]

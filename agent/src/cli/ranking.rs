@@ -11,13 +11,13 @@ use tierscope_rank::Family;
 /// Arguments of `train`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  tierscope train --table model/data\n  tierscope train --table model/data -o clock.model.json --family clock\n\n\
+    after_help = "Examples:\n  tierscope train\n  tierscope train --table model/data -o clock.model.json --family clock\n\n\
                   The same table gives the same model, bit for bit."
 )]
 pub struct TrainArguments {
-    /// The directory of objects.csv and sets.csv, which tierscope label makes.
+    /// The directory of objects.csv and sets.csv, which tierscope label makes [default: the table of this version].
     #[arg(long, value_name = "DIR")]
-    pub table: PathBuf,
+    pub table: Option<PathBuf>,
     /// Which samples the model is to rank.
     #[arg(long, value_enum, default_value_t = FamilyName::Both)]
     pub family: FamilyName,
@@ -35,14 +35,14 @@ pub struct TrainArguments {
 /// Arguments of `eval`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  tierscope eval --table model/data\n  tierscope eval --table model/data --family clock --json\n  \
-                  tierscope eval --table model/data --program --max-instructions 300M -- ./app --its-own args\n\n\
+    after_help = "Examples:\n  tierscope eval\n  tierscope eval --table model/data --family clock --json\n  \
+                  tierscope eval --program --max-instructions 300M -- ./app --its-own args\n\n\
                   Every program is ranked by a model that was trained without it. What the figures are is in docs/ranking.md."
 )]
 pub struct EvalArguments {
-    /// The directory of objects.csv and sets.csv, which tierscope label makes.
+    /// The directory of objects.csv and sets.csv, which tierscope label makes [default: the table of this version].
     #[arg(long, value_name = "DIR")]
-    pub table: PathBuf,
+    pub table: Option<PathBuf>,
     /// Which samples are ranked.
     #[arg(long, value_enum, default_value_t = FamilyName::Both)]
     pub family: FamilyName,

@@ -1,6 +1,7 @@
 //! `tierscope train` and `tierscope eval`: what was learnt from the table, and how much that is worth on programs it has not seen:
-//! those of the table in turn, or one from scratch (`program`).
+//! those of the table in turn, or one from scratch (`program`). And the models that advice is given by (`models`).
 
+mod models;
 mod program;
 mod told;
 
@@ -12,7 +13,9 @@ use indicatif::ProgressBar;
 use serde_json::{Value, json};
 use std::path::Path;
 use std::time::Instant;
-use tierscope_rank::{Ablation, Evaluation, Family, Model, Table, evaluate, key};
+use tierscope_rank::{Ablation, Evaluation, Family, Model, Table, evaluate, key, shipped_key};
+
+pub(crate) use models::Models;
 
 /// The files of a table.
 const OBJECTS: &str = "objects.csv";
@@ -24,7 +27,13 @@ struct Read {
     key: String,
 }
 
-fn read(directory: &Path) -> Result<Read, Failure> {
+/// The table of a directory; of none, the one that comes with this version.
+fn read(directory: Option<&Path>) -> Result<Read, Failure> {
+    let Some(directory) = directory else {
+        let table =
+            Table::shipped().map_err(|error| Failure::from_error("the table of this version is none", &error))?;
+        return Ok(Read { table, key: shipped_key() });
+    };
     let text = |name: &str| {
         let path = directory.join(name);
         output::read_text(&path, &path).map_err(|failure| failure.mend("tierscope label --table DIR makes a table"))
@@ -49,7 +58,7 @@ pub(crate) fn train(arguments: &TrainArguments) -> Result<u8, Failure> {
         }
         Some(path) => Some(Output::claim(path, arguments.force, "replaces the model")?),
     };
-    let Read { table, key } = read(&arguments.table)?;
+    let Read { table, key } = read(arguments.table.as_deref())?;
     let mut told = Vec::new();
     let mut text = String::new();
     let mut written = None;
@@ -91,7 +100,7 @@ pub(crate) fn eval(arguments: &EvalArguments) -> Result<u8, Failure> {
     if arguments.program {
         return program::eval(arguments);
     }
-    let Read { table, key } = read(&arguments.table)?;
+    let Read { table, key } = read(arguments.table.as_deref())?;
     let mut text = String::new();
     let mut told: Vec<Value> = Vec::new();
     for &family in arguments.family.families() {

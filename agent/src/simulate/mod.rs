@@ -40,6 +40,7 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use tierscope_binary::{PreloadVerdict, Program};
+use tierscope_model::explain::notes;
 use tierscope_model::summarise;
 use tierscope_model::summary::SortKey;
 use tierscope_report::{Report, to_json};
@@ -270,13 +271,15 @@ fn say(text: &str) {
 fn write_stats(stats: &mut Stats, output: &Path) -> Result<(), Failure> {
     let failure = |error| Failure::from_error("cannot read the profile again", &error);
     let profile = Profile::open(output).map_err(failure)?;
-    let summary = summarise(profile.meta(), &profile.tables(), SortKey::natural(profile.meta()));
+    let tables = profile.tables();
+    let summary = summarise(profile.meta(), &tables, SortKey::natural(profile.meta()));
     let report = Report {
         path: profile.path(),
         meta: profile.meta(),
         summary: &summary,
         warnings: &profile.warnings(),
         being_written: false,
+        notes: &notes(profile.meta(), &tables, &summary),
     };
     stats.write(&to_json(&report))
 }

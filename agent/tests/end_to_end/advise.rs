@@ -104,6 +104,67 @@ fn the_text_fits_its_columns_and_ends_with_the_next_command() {
 }
 
 #[test]
+fn the_model_is_trained_once_kept_and_trained_again_where_what_was_kept_is_damaged() {
+    let cache = tempfile::tempdir().unwrap();
+    let kept = || -> Vec<PathBuf> {
+        let models = std::fs::read_dir(cache.path().join("tierscope/models"));
+        models.into_iter().flatten().map(|entry| entry.unwrap().path()).collect()
+    };
+    let advise = || {
+        let mut command = tierscope();
+        command.arg("advise").arg(recorded().profile()).args(["--fast", "50%", "--json"]);
+        let outcome = run(command.env("XDG_CACHE_HOME", cache.path())).expect(0);
+        assert_eq!(outcome.stderr, "", "nothing is told where nobody watches");
+        serde_json::from_str::<Value>(&outcome.stdout).unwrap()
+    };
+    let first = advise();
+    assert_eq!(
+        (&first["ranker"], &first["basis"], &first["model"]["family"]),
+        (&"model".into(), &"learned".into(), &"clock".into())
+    );
+    assert!(first["model"]["programs"].as_u64().unwrap() >= 3);
+    let [file] = kept().try_into().unwrap();
+    assert!(file.ends_with(format!("clock-{}.json", first["model"]["key"].as_str().unwrap())), "{file:?}");
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    let written = read(&file);
+    std::fs::write(&file, &written[..written.len() / 3]).unwrap();
+    assert_eq!(advise(), first);
+    assert_eq!(read(&file), written);
+    // An unwritable cache is no error.
+    std::fs::remove_dir_all(cache.path().join("tierscope")).unwrap();
+    std::fs::write(cache.path().join("tierscope"), "in the way").unwrap();
+    assert_eq!(advise(), first);
+}
+
+#[test]
+fn of_page_faults_it_is_said_why_no_model_is_used() {
+    let directory = tempfile::tempdir().unwrap();
+    let faults = directory.path().join("faults.tsp");
+    let mut record = tierscope();
+    record.args(["record", "--sampler", "fault", "-q", "-o"]).arg(&faults).arg("--").args(recorded().line());
+    run(&mut record).expect(0);
+    let outcome = run(tierscope().arg("advise").arg(&faults).args(["--fast", "50%"]).env("COLUMNS", "160")).expect(0);
+    let said = "The trained model is not used: fault samples are neither time nor cache misses";
+    assert!(outcome.stdout.contains(said) && outcome.stdout.contains("placed      by stall-density"), "{outcome:?}");
+    let refused = run(tierscope().arg("advise").arg(&faults).args(["--fast", "50%", "--ranker", "oracle"])).expect(3);
+    assert!(refused.stderr.contains("tierscope simulate --tiers"), "{refused:?}");
+}
+
+#[test]
+fn every_interval_of_a_curve_contains_its_point_and_none_is_below_nothing() {
+    let advice = json(&["--fast", "50%"]);
+    let ends = |interval: &Value| [0, 1].map(|end| interval[end].as_f64().unwrap());
+    for step in advice["curve"].as_array().unwrap() {
+        let ([low, high], point) = (ends(&step["interval"]), step["slowdown"].as_f64().unwrap());
+        assert!(0.0 <= low && low <= point && point <= high, "{step}");
+    }
+    // Each object says why it is where it is.
+    for object in advice["objects"].as_array().unwrap() {
+        assert!(object["why"].as_str().unwrap().ends_with('.'), "{object}");
+    }
+}
+
+#[test]
 fn a_policy_says_where_everything_goes_and_the_command_that_carries_it_out() {
     let directory = tempfile::tempdir().unwrap();
     let (policy, slow) = (inside(&directory, "my policy.toml"), directory.path().display().to_string());

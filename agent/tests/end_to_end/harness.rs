@@ -124,9 +124,11 @@ pub(crate) fn run(command: &mut Command) -> Outcome {
     Running::start(command.stdin(Stdio::null())).wait()
 }
 
-/// The executable under test.
+/// The executable under test. What it keeps for later is kept with what is built, not in a person's cache.
 pub(crate) fn tierscope() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_tierscope"))
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tierscope"));
+    command.env("XDG_CACHE_HOME", concat!(env!("CARGO_TARGET_TMPDIR"), "/cache"));
+    command
 }
 
 /// A file of `tests/programs`.

@@ -44,6 +44,12 @@ pub(crate) fn unsureness(spread: f64, relative_error: f64) -> f64 {
     (UNEXPLAINED * UNEXPLAINED + known(spread).powi(2) + known(relative_error).powi(2)).sqrt()
 }
 
+/// How much of that, squared, is owed to few samples: 0 to 1.
+pub(crate) fn sampled_part(spread: f64, relative_error: f64) -> f64 {
+    let (all, without) = (unsureness(spread, relative_error), unsureness(spread, 0.0));
+    1.0 - (without / all).powi(2)
+}
+
 /// What came of one prediction.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Outcome {

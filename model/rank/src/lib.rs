@@ -1,7 +1,8 @@
 //! Features and labels in; a ranking with intervals, and its evaluation, out.
 //!
 //! - [`feature`]: what a ranker may know of an object, by name, with unit and source.
-//! - [`table`]: the labelled table, one row per object that some run had, read from and written to CSV.
+//! - [`table`]: the labelled table, one row per object that some run had, read from and written to CSV; [`Table::shipped`] is the one
+//!   that comes with this version.
 //! - [`formula`]: the physically grounded estimate.
 //! - [`Model`]: a learnt correction of it, chosen by programs that were left out, with intervals and explanations.
 //! - [`evaluate()`]: every ranker on programs that nothing was learnt from.
@@ -19,6 +20,7 @@ mod lattice;
 mod learn;
 mod model;
 mod random;
+mod shipped;
 pub mod table;
 
 pub use conformal::COVERAGE;
@@ -31,4 +33,5 @@ pub use model::{
     Compared, Comparison, Contribution, Forecast, LEAST_PROGRAMS, Model, Predicted, StoreError, TrainError,
     WrongFamily, key,
 };
+pub use shipped::shipped_key;
 pub use table::{Case, Counted, Row, Set, Table, TableError, TierPair};

@@ -160,6 +160,33 @@ fn what_is_unknown_is_said_to_be_unsure() {
 }
 
 #[test]
+fn an_interval_knows_how_much_of_it_few_samples_are_to_blame_for() {
+    let asked = |error: f64| {
+        let (mut features, pair) = support::question(&table().rows[0], Family::Clock);
+        features.set(Name::Share, 0.3, error);
+        features.set_exact(Name::Samples, 100.0);
+        model(Family::Clock).predict(Family::Clock, &[(features, pair)]).unwrap().remove(0)
+    };
+    let (sure, unsure) = (asked(0.0), asked(0.2));
+    assert_eq!(sure.sampled, 0.0);
+    assert!(unsure.sampled > 0.3 && unsure.sampled < 1.0, "{}", unsure.sampled);
+    let width = |said: &tierscope_rank::Predicted| said.interval.1 - said.interval.0;
+    assert!(width(&unsure) > width(&sure));
+}
+
+#[test]
+fn a_thousand_objects_that_cost_nothing_cost_nothing_together() {
+    let asked: Vec<_> = table().rows.iter().map(|row| support::question(row, Family::Clock)).collect();
+    for said in model(Family::Clock).predict(Family::Clock, &asked).unwrap() {
+        assert!((0.0..=said.criticality).contains(&said.summand()), "{said:?}");
+        // What costs something adds nearly that.
+        assert!(said.formula < 0.05 || said.summand() > 0.8 * said.criticality - 0.01, "{said:?}");
+        let nothing = tierscope_rank::Predicted { formula: 0.0, ..said };
+        assert_eq!(nothing.summand(), 0.0);
+    }
+}
+
+#[test]
 fn a_prediction_names_what_moved_it() {
     let asked: Vec<_> = table().rows.iter().map(|row| support::question(row, Family::Clock)).collect();
     let said = model(Family::Clock).predict(Family::Clock, &asked).unwrap();

@@ -9,7 +9,7 @@ use tierscope_traces::{Meta, SamplerKind};
 
 use super::cost::Basis;
 use super::place::Fixed;
-use super::{Advice, Goal, percent};
+use super::{Advice, AdvisedObject, Goal, percent};
 use crate::summary::Summary;
 
 /// Objects with fewer samples than this have intervals wider than their shares.
@@ -24,6 +24,23 @@ pub enum Caveat {
     OrderOnly {
         /// Their kind.
         sampler: SamplerKind,
+    },
+    /// A model was to say what objects cost, and cannot.
+    NoModel {
+        /// Why, as half a sentence.
+        reason: String,
+    },
+    /// What a prediction is that was learnt.
+    Learned {
+        /// From so many programs.
+        programs: usize,
+    },
+    /// Objects like none that the model has learnt from.
+    ByFormula {
+        /// How many.
+        objects: usize,
+        /// How many movable objects have samples.
+        of: usize,
     },
     /// Waiting is not told from computing.
     NoLevels {
@@ -124,6 +141,9 @@ impl Caveat {
     pub const fn as_str(&self) -> &'static str {
         match self {
             Self::OrderOnly { .. } => "order-only",
+            Self::NoModel { .. } => "no-model",
+            Self::Learned { .. } => "learned",
+            Self::ByFormula { .. } => "by-formula",
             Self::NoLevels { .. } => "no-levels",
             Self::NominalLatencies => "nominal-latencies",
             Self::SetsFromSingles => "sets-from-singles",
@@ -151,6 +171,21 @@ impl Caveat {
                 "Samples of kind {} count events, not time: they order objects, and the predicted slowdowns are no \
                  slowdowns. Record with --sampler clock for predictions.",
                 sampler.as_str()
+            ),
+            Self::NoModel { reason } => format!(
+                "The trained model is not used: {}. Objects are ordered by stall-density, their shares of the samples, instead.",
+                reason.trim_end_matches('.')
+            ),
+            Self::Learned { programs } => format!(
+                "Costs are what such objects cost in simulations of {programs} programs. Nine in ten of the costs of programs that \
+                 were left out of learning lie in their intervals; a program unlike all of those may not. `tierscope simulate` \
+                 times this one."
+            ),
+            Self::ByFormula { objects, of } => format!(
+                "{objects} of the {of} movable objects with samples {} like nothing the model has learnt from, or {} too few samples: \
+                 their costs are the formula's, with its wider intervals.",
+                if *objects == 1 { "is" } else { "are" },
+                if *objects == 1 { "has" } else { "have" }
             ),
             Self::NoLevels { sampler } => format!(
                 "The {} sampler says when, not from which cache: time spent computing on an object counts as waiting for \
@@ -238,7 +273,18 @@ impl Caveat {
 pub(super) fn find(meta: &Meta, summary: &Summary, advice: &Advice) -> Vec<Caveat> {
     let mut found = Vec::new();
     let sampler = meta.sampler.kind;
+    found.extend(advice.without_model.clone().map(|reason| Caveat::NoModel { reason }));
+    let movable = || advice.objects.iter().filter(|object| object.fixed.is_none());
+    let of = movable().filter(|object| object.object.samples > 0.0).count();
     match advice.basis {
+        Basis::Learned => {
+            found.extend(advice.model.as_ref().map(|model| Caveat::Learned { programs: model.programs }));
+            let unsure = |object: &&AdvisedObject| object.learned.as_ref().is_some_and(|learned| learned.unsure);
+            let objects = movable().filter(|object| object.object.samples > 0.0).filter(unsure).count();
+            if objects > 0 {
+                found.push(Caveat::ByFormula { objects, of });
+            }
+        }
         Basis::Touches => found.push(Caveat::OrderOnly { sampler }),
         Basis::Time => found.push(Caveat::NoLevels { sampler }),
         Basis::MissLevels => found.push(Caveat::NominalLatencies),
@@ -267,8 +313,6 @@ pub(super) fn find(meta: &Meta, summary: &Summary, advice: &Advice) -> Vec<Cavea
         found.push(Caveat::Guessed { share });
     }
     found.extend(unmovable(advice));
-    let movable = || advice.objects.iter().filter(|object| object.fixed.is_none());
-    let of = movable().filter(|object| object.object.samples > 0.0).count();
     let objects = movable().filter(|object| object.object.samples > 0.0 && object.object.samples < FEW_SAMPLES).count();
     if objects > 0 && advice.basis != Basis::Simulated {
         found.push(Caveat::FewSamples { objects, of });
@@ -281,7 +325,7 @@ pub(super) fn find(meta: &Meta, summary: &Summary, advice: &Advice) -> Vec<Cavea
         found.push(Caveat::SampledBlocks { below: meta.allocator.large_bytes });
     }
     found.extend(paged(advice));
-    if advice.basis != Basis::Simulated {
+    if !matches!(advice.basis, Basis::Simulated | Basis::Learned) {
         found.extend(bandwidth(advice));
     }
     found.extend(capped(advice));

@@ -1,4 +1,4 @@
-//! What an object costs in a slower tier, from samples.
+//! What an object costs in a slower tier: from samples, unless a simulation timed it (`timed`) or a model predicts it (`learned`).
 //!
 //! For a sampler of time the samples of an object are the time its accesses took, waiting included. In a tier whose
 //! latency is *r* times the fastest's, that time is at most *r* times as long: the run grows by share x (r - 1). Loads and
@@ -20,6 +20,7 @@ use rustc_hash::FxHashMap;
 use tierscope_placement::{Cost, Forecast, Problem};
 use tierscope_traces::{Access, Level, Meta, SampleRow, SamplerKind, Tables};
 
+use super::learned::Learned;
 use super::place::Fixed;
 use super::tier::Tier;
 use super::timed::Timed;
@@ -39,6 +40,8 @@ pub enum Basis {
     Touches,
     /// Times of a simulation.
     Simulated,
+    /// What a model predicts that was trained on other programs.
+    Learned,
 }
 
 impl Basis {
@@ -51,6 +54,7 @@ impl Basis {
             Self::MissLevels => "miss-levels",
             Self::Touches => "touches",
             Self::Simulated => "simulated",
+            Self::Learned => "learned",
         }
     }
 
@@ -59,6 +63,7 @@ impl Basis {
     pub const fn of_what(self) -> &'static str {
         match self {
             Self::Time => "of the time",
+            Self::Learned => "of the samples",
             Self::MissLatency => "of the sampled latency",
             Self::MissLevels => "of the estimated latency",
             Self::Touches => "of the first touches",
@@ -89,8 +94,17 @@ pub(super) struct Costs {
     effective: f64,
     /// By tier: how much longer reads and writes take, less one.
     rates: Vec<(f64, f64)>,
-    /// What a simulation timed; it then is what counts.
-    timed: Option<Timed>,
+    source: Source,
+}
+
+/// What knows costs better than shares of samples do.
+pub(super) enum Source {
+    /// Nothing: shares it is.
+    Samples,
+    /// A simulation that timed the tiers.
+    Timed(Timed),
+    /// A model.
+    Learned(Box<Learned>),
 }
 
 impl Costs {
@@ -100,9 +114,13 @@ impl Costs {
         summary: &Summary,
         recorded: &FxHashMap<String, Vec<u32>>,
         tiers: &[Tier],
+        source: Source,
     ) -> Self {
-        let timed = Timed::new(meta, tables, summary, recorded, tiers);
-        let basis = if timed.is_some() { Basis::Simulated } else { basis(meta.sampler.kind, tables) };
+        let basis = match source {
+            Source::Timed(_) => Basis::Simulated,
+            Source::Learned(_) => Basis::Learned,
+            Source::Samples => basis(meta.sampler.kind, tables),
+        };
         let fastest_ns = tiers.first().map_or(1.0, |tier| tier.latency_ns);
         let mut places: FxHashMap<u32, usize> = FxHashMap::default();
         for (place, object) in summary.objects.iter().enumerate() {
@@ -120,7 +138,8 @@ impl Costs {
             let weight = plausible(f64::from(sample.weight)) * time(basis, sample, fastest_ns);
             (sum, squares) = (sum + weight, squares + weight * weight);
             add(&mut totals, batch, weight);
-            let counts = matches!(basis, Basis::Time | Basis::Touches) || sample.level.is_some_and(Level::misses_llc);
+            let counts = matches!(basis, Basis::Time | Basis::Touches | Basis::Learned)
+                || sample.level.is_some_and(Level::misses_llc);
             let place = sample.object.and_then(|object| places.get(&object));
             if let Some(hits) = place.and_then(|&place| hits.get_mut(place)).filter(|_| counts) {
                 let stores = sample.access == Access::Store;
@@ -137,16 +156,29 @@ impl Costs {
             })
             .collect();
         let effective = if squares > 0.0 { sum * sum / squares } else { 0.0 };
-        Self { basis, hits, totals, effective, rates, timed }
+        Self { basis, hits, totals, effective, rates, source }
     }
 
     pub(super) fn basis(&self) -> Basis {
         self.basis
     }
 
+    /// The model, where costs are its.
+    pub(super) fn learned(&self) -> Option<&Learned> {
+        match &self.source {
+            Source::Learned(learned) => Some(learned),
+            Source::Samples | Source::Timed(_) => None,
+        }
+    }
+
+    /// What a placement should weigh an object of the summary by in a tier.
+    pub(super) fn weight(&self, object: usize, tier: usize) -> Cost {
+        self.learned().map_or_else(|| self.of(object, tier), |learned| learned.weight(object, tier))
+    }
+
     /// The share of every object of the summary in what the basis counts.
     pub(super) fn shares(&self) -> Vec<f64> {
-        if let Some(timed) = &self.timed {
+        if let Source::Timed(timed) = &self.source {
             return timed.shares(self.hits.len());
         }
         let total: f64 = self.totals.iter().sum();
@@ -156,8 +188,10 @@ impl Costs {
 
     /// What an object of the summary adds to the run in a tier.
     pub(super) fn of(&self, object: usize, tier: usize) -> Cost {
-        if let Some(timed) = &self.timed {
-            return timed.of(object, tier);
+        match &self.source {
+            Source::Timed(timed) => return timed.of(object, tier),
+            Source::Learned(learned) => return learned.of(object, tier),
+            Source::Samples => {}
         }
         let mut sum = [0.0; BATCHES];
         self.charge(object, tier, &mut sum);
@@ -210,9 +244,11 @@ pub(super) struct SetCosts<'a> {
 
 impl Forecast for SetCosts<'_> {
     fn forecast(&self, _: &Problem, placed: &[usize]) -> Cost {
-        if let Some(timed) = &self.costs.timed {
-            let placed = self.movable.iter().copied().zip(placed.iter().copied());
-            return timed.together(placed.chain(self.fixed_placed.iter().copied()));
+        let all = || self.movable.iter().copied().zip(placed.iter().copied()).chain(self.fixed_placed.iter().copied());
+        match &self.costs.source {
+            Source::Timed(timed) => return timed.together(all()),
+            Source::Learned(learned) => return learned.together(all()),
+            Source::Samples => {}
         }
         let mut sum = self.fixed;
         for (&object, &tier) in self.movable.iter().zip(placed) {
@@ -247,7 +283,7 @@ fn basis(kind: SamplerKind, tables: &Tables) -> Basis {
 fn time(basis: Basis, sample: &SampleRow, memory_ns: f64) -> f64 {
     let [l1, l2, l3] = NOMINAL_NS;
     match basis {
-        Basis::Time | Basis::Touches | Basis::Simulated => 1.0,
+        Basis::Time | Basis::Touches | Basis::Simulated | Basis::Learned => 1.0,
         Basis::MissLatency => f64::from(sample.latency.unwrap_or(0)),
         Basis::MissLevels => match sample.level {
             Some(Level::L1 | Level::Unknown) | None => l1,

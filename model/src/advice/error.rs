@@ -15,8 +15,8 @@ pub enum AdviceError {
         /// How many there are.
         tiers: usize,
     },
-    /// A tier has a latency or bandwidth that nothing has.
-    #[error("tier {name} has a latency or bandwidth of {figure}, which no memory has: correct the tier file")]
+    /// A tier has a latency, bandwidth or granule that nothing has.
+    #[error("tier {name} has a latency, bandwidth or granule of {figure}, which no memory has: correct the tier file")]
     BadTier {
         /// The tier.
         name: String,
@@ -45,6 +45,30 @@ pub enum AdviceError {
         ranker: Ranker,
         /// The sampler of the profile.
         sampler: SamplerKind,
+    },
+    /// The ranker needs latencies of misses, and no sample has one.
+    #[error(
+        "--ranker {} adds up sampled latencies of cache misses, and no {} sample has one: `tierscope simulate --tiers FAST,SLOW` and \
+         samplers of a PMU give them, or use --ranker model",
+        Ranker::LatencyWeighted,
+        sampler.as_str()
+    )]
+    NeedsLatencies {
+        /// The sampler of the profile.
+        sampler: SamplerKind,
+    },
+    /// The ranker searches what a simulation timed, and none timed these tiers.
+    #[error(
+        "--ranker {} searches placements by what a simulation timed, and this profile has no times of {fast} beside {slow}: \
+         `tierscope simulate --tiers {fast},{slow} -- CMD` makes one that has, where these are presets or of a tier file; or use \
+         --ranker model",
+        Ranker::Oracle
+    )]
+    NeedsTimes {
+        /// The fastest tier.
+        fast: String,
+        /// The slowest.
+        slow: String,
     },
     /// A slowdown is asked for, and the samples are no time.
     #[error(

@@ -1,44 +1,53 @@
 //! Which object belongs in which tier, what that is predicted to cost, and what it cannot know.
 //!
-//! **What is predicted.** A tier answers in so many nanoseconds; the time that went into an object's accesses grows by
-//! the ratio of that to the fastest tier's. So an object with a share *s* of the run's time adds *s* (latency ratio - 1) to
-//! the run in that tier ([`cost`]). That is the whole model. It needs no training, and it overstates: time spent computing
+//! **What is predicted.** Costs come from the best of three sources. Where a simulation timed the tiers in question, its times are
+//! taken (`timed`). Else a model says what such objects cost in other programs (`learned`); whoever asks brings it ([`Trained`]), for nothing
+//! here reads files. Where it cannot speak, and where `stall-density` is asked for, it is shares of samples ([`cost`]): a tier answers in so
+//! many nanoseconds; the time that went into an object's accesses grows by the ratio of that to the fastest tier's. So an object with a
+//! share *s* of the run's time adds *s* (latency ratio - 1) to the run in that tier. That needs no training, and it overstates: time spent computing
 //! on an object counts as waiting for it where the sampler cannot tell, and accesses that overlap wait together. It
-//! understates where a tier's bandwidth ends. Where a simulation timed the tiers in question, its times are taken instead
-//! (`timed`). Every such limit that applies to a profile is a [`Caveat`] of its advice.
+//! understates where a tier's bandwidth ends. Every such limit that applies to a profile is a [`Caveat`] of its advice.
 //!
 //! **What is placed.** Heap objects with a call stack and globals with a symbol of at least a page: those a policy can name.
 //! Small blocks go by site, all together. Stacks, mapped files and memory without a name stay where they are, and what
 //! they cost is in the prediction ([`Fixed`]).
 //!
-//! **Rankers** order objects ([`Ranker`]). The one that knows costs hands them to the optimiser of
-//! `tierscope-placement`; the others are filled into the fastest tier in their order, as kernels and earlier tools do, and
-//! their placements are priced by the same model, so that they can be compared.
+//! **Rankers** order objects ([`Ranker`]). Those that know costs hand them to the optimiser of
+//! `tierscope-placement`; the others are filled into the fastest tier in their order, as kernels and earlier tools do. Placements of all but
+//! `stall-density` are priced by the same source, so that they can be compared.
 
 pub mod baseline;
 mod caveat;
 pub mod cost;
 mod error;
+mod learned;
 mod lives;
 mod place;
 pub mod policy;
 mod rank;
+mod source;
+mod tie;
 mod tier;
 mod timed;
 mod why;
 
 use rustc_hash::FxHashMap;
 use tierscope_placement::{Bound, Cost, Forecast, Limits, Optimality, Plan, Problem};
+use tierscope_rank::{Family, Predicted};
 use tierscope_traces::{Meta, Tables};
 
 pub use caveat::Caveat;
 pub(crate) use caveat::{FEW_SAMPLES, NEGLIGIBLE};
 pub use cost::Basis;
 pub use error::AdviceError;
+pub use learned::{ModelUsed, Trained};
 pub use place::Fixed;
 pub use rank::Ranker;
+pub use tie::{Remedy, Tie};
 pub use tier::Tier;
 
+use crate::explain::{Lint, lints};
+use crate::features::Observed;
 use crate::summary::{ObjectSummary, Summary};
 use cost::Costs;
 
@@ -76,8 +85,14 @@ pub struct Options {
 pub struct Advice {
     /// How objects were ordered.
     pub ranker: Ranker,
+    /// How they were to be ordered.
+    pub asked: Ranker,
     /// What the costs rest on.
     pub basis: Basis,
+    /// The model they are of, where they are a model's.
+    pub model: Option<ModelUsed>,
+    /// Why no model speaks where one was asked for, as half a sentence.
+    pub without_model: Option<String>,
     /// The tiers, with what is put there.
     pub tiers: Vec<TierUse>,
     /// What was asked.
@@ -96,6 +111,8 @@ pub struct Advice {
     pub curve: Vec<CurveStep>,
     /// How good the placement is known to be, at these costs.
     pub optimality: Optimality,
+    /// The choice that is within the noise, if there is one.
+    pub tie: Option<Tie>,
     /// What the prediction does not know, most important first.
     pub caveats: Vec<Caveat>,
 }
@@ -137,8 +154,12 @@ pub struct AdvisedObject {
     pub criticality: Cost,
     /// Place in the ranker's order, from 1; `None` for fixed ones.
     pub rank: Option<usize>,
+    /// What a model says of it in the slowest tier, where costs are a model's.
+    pub learned: Option<Predicted>,
     /// Why it is where it is, in a sentence.
     pub why: String,
+    /// What was noticed about it.
+    pub lints: Vec<Lint>,
 }
 
 /// One point of the curve.
@@ -168,15 +189,26 @@ pub fn hotness(tables: &Tables) -> FxHashMap<String, f64> {
     rank::heat(tables, &recorded).into_iter().map(|(id, heat)| (id.to_owned(), heat)).collect()
 }
 
+/// Whoever has models: one of a family, or why there is none. Asked at most once, and only where a model is needed.
+pub type Teacher<'a> = dyn Fn(Family) -> Result<Trained, String> + 'a;
+
 /// Advises on a profile. `summary` is that of the same tables, in any order.
 ///
 /// # Errors
 /// See [`AdviceError`].
-pub fn advise(meta: &Meta, tables: &Tables, summary: &Summary, options: &Options) -> Result<Advice, AdviceError> {
+pub fn advise(
+    meta: &Meta,
+    tables: &Tables,
+    summary: &Summary,
+    options: &Options,
+    teacher: &Teacher<'_>,
+) -> Result<Advice, AdviceError> {
     tier::check(&options.tiers)?;
     options.ranker.check(meta.sampler.kind)?;
     let recorded = crate::summary::recorded(tables);
-    let costs = Costs::measure(meta, tables, summary, &recorded, &options.tiers);
+    let known = source::find(meta, tables, summary, &recorded, options, teacher)?;
+    let (ranker, observed) = (known.ranker, known.observed);
+    let costs = Costs::measure(meta, tables, summary, &recorded, &options.tiers, known.source);
     if summary.samples <= 0.0 && costs.basis() != Basis::Simulated {
         return Err(AdviceError::NoSamples);
     }
@@ -191,17 +223,20 @@ pub fn advise(meta: &Meta, tables: &Tables, summary: &Summary, options: &Options
     let lives = lives::of(tables, summary, &recorded);
     let problem = place::problem(summary, &movable, lives, &costs, &options.tiers)?;
     let forecast = costs.forecast(&movable, &found);
-    let order = rank::order(options.ranker, &problem, summary, tables, &recorded, &movable);
+    let order = rank::order(ranker, &problem, summary, tables, &recorded, &movable, meta.sampler.kind)?;
 
+    let searches = ranker.knows_costs();
     let budget = budget(options.goal, &problem)?;
-    let plan = plan(&problem, &order, &forecast, options, budget)?;
-    let searches = options.ranker.knows_costs().then_some(options.limits);
-    let curve = tierscope_placement::curve(&problem, &order, &forecast, searches)?;
+    let plan = plan(&problem, &order, &forecast, options, searches, budget)?;
+    let curve = tierscope_placement::curve(&problem, &order, &forecast, searches.then_some(options.limits))?;
     let all_slow = forecast.forecast(&problem, &vec![options.tiers.len() - 1; movable.len()]);
 
     let mut advice = Advice {
-        ranker: options.ranker,
+        ranker,
+        asked: options.ranker,
         basis: costs.basis(),
+        model: costs.learned().map(|learned| learned.used().clone()),
+        without_model: known.without_model,
         tiers: tiers_used(&options.tiers, &plan),
         goal: options.goal,
         budget,
@@ -211,42 +246,39 @@ pub fn advise(meta: &Meta, tables: &Tables, summary: &Summary, options: &Options
         objects: Vec::with_capacity(found.len()),
         curve: Vec::new(),
         optimality: plan.optimality,
+        tie: None,
         caveats: Vec::new(),
     };
     let slowest = options.tiers.len() - 1;
+    let advised = |of_summary: usize, tier: usize, bytes: u64| {
+        Some(AdvisedObject {
+            object: summary.objects.get(of_summary)?.clone(),
+            tier,
+            fixed: found.get(of_summary).copied().flatten(),
+            bytes,
+            predicted: costs.of(of_summary, tier),
+            criticality: costs.of(of_summary, slowest),
+            rank: None,
+            learned: costs.learned().and_then(|learned| learned.slowest(of_summary).cloned()),
+            why: String::new(),
+            lints: observed.as_ref().map_or_else(Vec::new, |observed| noticed(observed, of_summary)),
+        })
+    };
     let mut places = vec![0; movable.len()];
+    let mut of_summary = Vec::with_capacity(found.len());
     for (rank, &number) in order.iter().enumerate() {
-        let (Some(&of_summary), Some(&tier)) = (movable.get(number), plan.placed.get(number)) else { continue };
-        let Some(object) = summary.objects.get(of_summary) else { continue };
+        let (Some(&place), Some(&tier)) = (movable.get(number), plan.placed.get(number)) else { continue };
+        let Some(object) = advised(place, tier, problem.peak(number)) else { continue };
         if let Some(place) = places.get_mut(number) {
             *place = rank;
         }
-        let (predicted, criticality) = (costs.of(of_summary, tier), costs.of(of_summary, slowest));
-        let (bytes, rank) = (problem.peak(number), Some(rank + 1));
-        let object = object.clone();
-        advice.objects.push(AdvisedObject {
-            object,
-            tier,
-            fixed: None,
-            bytes,
-            predicted,
-            criticality,
-            rank,
-            why: String::new(),
-        });
+        of_summary.push(place);
+        advice.objects.push(AdvisedObject { rank: Some(rank + 1), ..object });
     }
-    for (of_summary, fixed) in found.iter().enumerate() {
-        let (Some(fixed), Some(object)) = (fixed, summary.objects.get(of_summary)) else { continue };
-        advice.objects.push(AdvisedObject {
-            object: object.clone(),
-            tier: fixed.tier(slowest),
-            fixed: Some(*fixed),
-            bytes: object.live_bytes_max as u64,
-            predicted: costs.of(of_summary, fixed.tier(slowest)),
-            criticality: costs.of(of_summary, slowest),
-            rank: None,
-            why: String::new(),
-        });
+    for (place, fixed) in found.iter().enumerate() {
+        let (Some(fixed), Some(object)) = (fixed, summary.objects.get(place)) else { continue };
+        of_summary.push(place);
+        advice.objects.extend(advised(place, fixed.tier(slowest), object.live_bytes_max as u64));
     }
     advice.curve = curve
         .into_iter()
@@ -257,11 +289,16 @@ pub fn advise(meta: &Meta, tables: &Tables, summary: &Summary, options: &Options
             searched: point.searched,
         })
         .collect();
-    let shares: FxHashMap<&str, f64> =
-        summary.objects.iter().map(|object| object.id.as_str()).zip(costs.shares()).collect();
-    why::explain(&mut advice, &|id| shares.get(id).copied().unwrap_or(0.0));
+    why::explain(&mut advice, &of_summary, observed.as_ref(), &costs.shares());
+    let seconds = Some(meta.clock.duration_ns as f64 / 1e9).filter(|seconds| *seconds > 0.0);
+    advice.tie = tie::find(&advice, seconds);
     advice.caveats = caveat::find(meta, summary, &advice);
     Ok(advice)
+}
+
+/// What there is to notice about an object of the summary.
+fn noticed(observed: &Observed, object: usize) -> Vec<Lint> {
+    observed.objects.get(object).map_or_else(Vec::new, |object| lints(observed.family, &object.features))
 }
 
 /// Per cent, without decimals where they say nothing.
@@ -293,9 +330,9 @@ fn plan(
     order: &[usize],
     forecast: &dyn Forecast,
     options: &Options,
+    searches: bool,
     budget: Option<u64>,
 ) -> Result<Plan, AdviceError> {
-    let searches = options.ranker.knows_costs();
     if let Goal::MaxSlowdown { limit, bound } = options.goal {
         let order = (!searches).then_some(order);
         return Ok(tierscope_placement::least_fast(problem, order, forecast, limit, bound, options.limits)?);

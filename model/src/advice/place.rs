@@ -118,7 +118,7 @@ pub(super) fn problem(
             id: object.id.clone(),
             bytes: object.live_bytes_max as u64,
             lives: lives.get_mut(place).and_then(Option::take),
-            costs: (0..tiers.len()).map(|tier| costs.of(place, tier)).collect(),
+            costs: (0..tiers.len()).map(|tier| costs.weight(place, tier)).collect(),
         })
     });
     let tiers = tiers.iter().map(|tier| PlacementTier { name: tier.name.clone(), capacity: tier.capacity });

@@ -1,13 +1,18 @@
-//! Orders of objects that need no training.
+//! Orders of objects.
 //!
 //! | ranker | order |
 //! |---|---|
-//! | `stall-density` | predicted cost in the slowest tier per byte; the only one that knows costs, so the optimiser works on it |
+//! | `model` | cost in the slowest tier per byte, as a model trained on other programs predicts it |
+//! | `stall-density` | the same, as shares of samples say it; needs no training |
+//! | `oracle` | the same, as a simulation timed it |
+//! | `latency-weighted` | sampled latencies of misses, added up, per byte (PACT) |
 //! | `misses-per-byte` | sampled misses of the last-level cache per byte (as ecoHMEM orders) |
 //! | `llc-misses` | sampled misses of the last-level cache |
 //! | `hotness` | how recently and often pages are touched, as tiering kernels decide |
 //! | `first-touch` | who came first: what a first-come-first-served allocation leaves in fast memory |
 //! | `random` | by lot, from a seed: what no knowledge at all would give |
+//!
+//! The first three know costs, so the optimiser works on their orders.
 //!
 //! **Hotness.** A tiering kernel looks at pages, not at objects: it notices whether a page was touched since it last
 //! looked, and old touches fade. Here time is cut into [`SCANS`] looks; a touch counts half for every look after it, and an
@@ -21,7 +26,9 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use tierscope_placement::{Problem, by_density};
 use tierscope_traces::{SamplerKind, Tables};
 
+use super::baseline;
 use super::error::AdviceError;
+use crate::features::Window;
 use crate::summary::{ObjectSummary, Summary, plausible};
 
 /// How often a kernel would have looked at the pages during the run.
@@ -31,36 +38,54 @@ const PAGE_SHIFT: u32 = 12;
 /// What orders objects.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Ranker {
-    /// Predicted cost per byte.
+    /// Cost per byte as a trained model predicts it.
     #[default]
+    Model,
+    /// Cost per byte by shares of samples.
     StallDensity,
     /// Misses of the last-level cache per byte.
     MissesPerByte,
     /// Misses of the last-level cache.
     LlcMisses,
+    /// Latencies of misses, added up, per byte.
+    LatencyWeighted,
     /// Recency and frequency of touched pages.
     Hotness,
     /// Order of appearance.
     FirstTouch,
     /// By lot, from this seed.
     Random(u64),
+    /// Cost per byte as a simulation timed it.
+    Oracle,
 }
 
 impl Ranker {
     /// All of them, with seed 0.
-    pub const ALL: [Self; 6] =
-        [Self::StallDensity, Self::MissesPerByte, Self::LlcMisses, Self::Hotness, Self::FirstTouch, Self::Random(0)];
+    pub const ALL: [Self; 9] = [
+        Self::Model,
+        Self::StallDensity,
+        Self::MissesPerByte,
+        Self::LlcMisses,
+        Self::LatencyWeighted,
+        Self::Hotness,
+        Self::FirstTouch,
+        Self::Random(0),
+        Self::Oracle,
+    ];
 
     /// The word on the command line.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Model => "model",
             Self::StallDensity => "stall-density",
             Self::MissesPerByte => "misses-per-byte",
             Self::LlcMisses => "llc-misses",
+            Self::LatencyWeighted => "latency-weighted",
             Self::Hotness => "hotness",
             Self::FirstTouch => "first-touch",
             Self::Random(_) => "random",
+            Self::Oracle => "oracle",
         }
     }
 
@@ -68,24 +93,28 @@ impl Ranker {
     #[must_use]
     pub const fn describe(self) -> &'static str {
         match self {
-            Self::StallDensity => "predicted cost per byte, then the best placement by search",
+            Self::Model => "cost as learnt from other programs, then the best placement by search",
+            Self::StallDensity => "cost by shares of samples, then the best placement by search",
             Self::MissesPerByte => "misses of the last-level cache per byte; needs samples with levels",
             Self::LlcMisses => "misses of the last-level cache; needs samples with levels",
+            Self::LatencyWeighted => "latencies of misses per byte, as PACT; needs samples with latencies",
             Self::Hotness => "how recently and often pages are touched, as tiering kernels go by",
             Self::FirstTouch => "who came first",
             Self::Random(_) => "by lot",
+            Self::Oracle => "cost as a simulation timed it, then the best placement by search; needs one",
         }
     }
 
     /// Whether it orders by predicted cost, so that the optimiser may improve on its order.
     #[must_use]
     pub const fn knows_costs(self) -> bool {
-        matches!(self, Self::StallDensity)
+        matches!(self, Self::Model | Self::StallDensity | Self::Oracle)
     }
 
     /// Whether it can rank samples of this kind.
     pub(super) fn check(self, sampler: SamplerKind) -> Result<(), AdviceError> {
-        if matches!(self, Self::MissesPerByte | Self::LlcMisses) && !sampler.knows_levels() {
+        let needs_levels = matches!(self, Self::MissesPerByte | Self::LlcMisses | Self::LatencyWeighted);
+        if needs_levels && !sampler.knows_levels() {
             return Err(AdviceError::NeedsLevels { ranker: self, sampler });
         }
         Ok(())
@@ -117,6 +146,9 @@ impl FromStr for Ranker {
 }
 
 /// The movable objects, as numbers of the problem's objects, the best first.
+///
+/// # Errors
+/// [`AdviceError::NeedsLatencies`].
 pub(super) fn order(
     ranker: Ranker,
     problem: &Problem,
@@ -124,7 +156,8 @@ pub(super) fn order(
     tables: &Tables,
     recorded: &FxHashMap<String, Vec<u32>>,
     movable: &[usize],
-) -> Vec<usize> {
+    sampler: SamplerKind,
+) -> Result<Vec<usize>, AdviceError> {
     let most_first = |value: &dyn Fn(usize, &ObjectSummary) -> f64| {
         let mut keyed: Vec<(f64, &str, usize)> = movable
             .iter()
@@ -136,19 +169,24 @@ pub(super) fn order(
         keyed.into_iter().map(|(_, _, number)| number).collect()
     };
     let misses = |object: &ObjectSummary| object.llc_misses.unwrap_or(0.0);
-    match ranker {
-        Ranker::StallDensity => by_density(problem),
+    let per_byte = |value: f64, number: usize| if value > 0.0 { value / problem.peak(number) as f64 } else { 0.0 };
+    Ok(match ranker {
+        Ranker::Model | Ranker::StallDensity | Ranker::Oracle => by_density(problem),
         Ranker::LlcMisses => most_first(&|_, object| misses(object)),
-        Ranker::MissesPerByte => most_first(&|number, object| {
-            if misses(object) > 0.0 { misses(object) / problem.peak(number) as f64 } else { 0.0 }
-        }),
+        Ranker::MissesPerByte => most_first(&|number, object| per_byte(misses(object), number)),
+        Ranker::LatencyWeighted => {
+            let scores = baseline::latency_weighted(tables, summary, Window::WHOLE)
+                .ok_or(AdviceError::NeedsLatencies { sampler })?;
+            let score = |number: usize| movable.get(number).and_then(|&place| scores.get(place)).copied();
+            most_first(&|number, _| per_byte(score(number).unwrap_or(0.0), number))
+        }
         Ranker::FirstTouch => most_first(&|_, object| -(object.first_seen_ns as f64)),
         Ranker::Hotness => {
             let heat = heat(tables, recorded);
             most_first(&|_, object| heat.get(object.id.as_str()).copied().unwrap_or(0.0))
         }
         Ranker::Random(seed) => most_first(&|_, object| lot(seed, &object.id)),
-    }
+    })
 }
 
 /// How hot the touched pages of each object are on average, by identity.

@@ -1,5 +1,7 @@
 //! What a cost model needs to know of a tier.
 
+use tierscope_rank::TierPair;
+
 use super::AdviceError;
 
 /// A kind of memory, as far as predictions depend on it.
@@ -13,6 +15,10 @@ pub struct Tier {
     pub write_latency_ns: Option<f64>,
     /// 10^9 bytes a second that all threads read together, where known.
     pub bandwidth_gbs: Option<f64>,
+    /// The same of writing.
+    pub write_bandwidth_gbs: Option<f64>,
+    /// Bytes that it moves at once, where known.
+    pub granule_bytes: Option<f64>,
     /// Bytes it holds; `None`: as many as there are.
     pub capacity: Option<u64>,
     /// Whether its data comes into memory page by page when it is touched (files, swap), so that only a page that is not
@@ -43,13 +49,32 @@ impl Tier {
     }
 }
 
+/// A slower tier beside the fastest, as models see them; what is not known of them is no number.
+pub(super) fn pair(fastest: &Tier, slower: &Tier) -> TierPair {
+    let known = |figure: Option<f64>| figure.unwrap_or(f64::NAN);
+    TierPair {
+        latency_x: slower.latency_ratio(fastest),
+        bandwidth_x: known(slower.bandwidth_ratio(fastest)),
+        write_bandwidth_x: known(fastest.write_bandwidth_gbs) / known(slower.write_bandwidth_gbs),
+        granule_bytes: known(slower.granule_bytes),
+        slow_read_gbs: known(slower.bandwidth_gbs),
+        slow_write_gbs: known(slower.write_bandwidth_gbs),
+    }
+}
+
 /// Whether tiers can be compared: at least two, with sound figures, the fastest first.
 pub(super) fn check(tiers: &[Tier]) -> Result<(), AdviceError> {
     if tiers.len() < 2 {
         return Err(AdviceError::TooFewTiers { tiers: tiers.len() });
     }
     for tier in tiers {
-        let figures = [Some(tier.latency_ns), tier.write_latency_ns, tier.bandwidth_gbs];
+        let figures = [
+            Some(tier.latency_ns),
+            tier.write_latency_ns,
+            tier.bandwidth_gbs,
+            tier.write_bandwidth_gbs,
+            tier.granule_bytes,
+        ];
         // Latencies between a register and a tape; beyond them sums lose their meaning.
         if let Some(&figure) = figures.iter().flatten().find(|figure| !(1e-3..=1e12).contains(*figure)) {
             return Err(AdviceError::BadTier { name: tier.name.clone(), figure });

@@ -1,47 +1,44 @@
-//! Why an object is where it is, in one sentence for people and for the policy file.
+//! Why an object is where it is, in one sentence for people and for the policy file: [`crate::explain::sentence`], with what only an advice knows
+//! before it.
 
-use tierscope_placement::Cost;
+use super::{Advice, AdvisedObject, Tier, percent};
+use crate::explain::{Evidence, Prediction, sentence};
+use crate::features::Observed;
 
-use super::{Advice, AdvisedObject, Tier, in_percent, percent};
-
-/// Writes the sentence of every object; `share_of` gives the share of an object, by identity, in what the basis counts.
-pub(super) fn explain(advice: &mut Advice, share_of: &dyn Fn(&str) -> f64) {
-    let of_what = advice.basis.of_what();
+/// Writes the sentence of every object. `of_summary` has the place in the summary of each of the advice's objects; `shares`, in the order of the
+/// summary, its part of what the basis counts.
+pub(super) fn explain(advice: &mut Advice, of_summary: &[usize], observed: Option<&Observed>, shares: &[f64]) {
+    let (of_what, ranker, searched) = (advice.basis.of_what(), advice.ranker, advice.ranker.knows_costs());
     let footprint = advice.footprint.max(1) as f64;
-    let (ranker, searched) = (advice.ranker, advice.ranker.knows_costs());
+    let predicts = advice.predicts();
     let tiers: Vec<Tier> = advice.tiers.iter().map(|used| used.tier.clone()).collect();
     let Some(slowest) = tiers.last() else { return };
     let movable = advice.objects.iter().filter(|object| object.fixed.is_none()).count();
-    for object in &mut advice.objects {
-        let share = share_of(&object.object.id);
-        let what = format!("{} {of_what} in {} of the bytes", percent(share), percent(object.bytes as f64 / footprint));
-        object.why = match (object.fixed, object.rank) {
-            (Some(fixed), _) => {
-                let name = tiers.get(object.tier).map_or("?", |tier| tier.name.as_str());
-                let stays = upper_first(&format!("{} stay in {name}", fixed.describe()));
-                if share > 0.0 { format!("{stays}: {} {of_what}", percent(share)) } else { stays }
-            }
-            (None, Some(rank)) if !searched => {
-                format!("Place {rank} of {movable} by {ranker}; {what}{}", alone(object, slowest))
-            }
-            _ if object.object.samples == 0.0 && object.criticality.point == 0.0 => {
-                let most = percent(object.criticality.high);
-                let most = format!(": in {} it costs at most {most}", slowest.name);
-                format!("No sample fell on it{}", if slowest.paged { "" } else { &most })
-            }
-            _ => format!("{what}{}", alone(object, slowest)),
+    for (object, &place) in advice.objects.iter_mut().zip(of_summary) {
+        let share = shares.get(place).copied().unwrap_or(0.0);
+        if let Some(fixed) = object.fixed {
+            let name = tiers.get(object.tier).map_or("?", |tier| tier.name.as_str());
+            let stays = upper_first(&format!("{} stay in {name}", fixed.describe()));
+            let part = if share > 0.0 { format!(": {} {of_what}", percent(share)) } else { String::new() };
+            object.why = format!("{stays}{part}.");
+            continue;
+        }
+        let seen = observed.and_then(|observed| Some((observed.family, observed.objects.get(place)?)));
+        let evidence = match seen {
+            Some((family, seen)) => Evidence::Features(family, &seen.features),
+            None => Evidence::Share { part: share, of_what, bytes: object.bytes as f64 / footprint },
+        };
+        let predicted = (predicts && !slowest.paged).then(|| prediction(object, &slowest.name));
+        let text = sentence(&evidence, predicted.as_ref());
+        object.why = match object.rank {
+            Some(rank) if !searched => format!("Place {rank} of {movable} by {ranker}; {text}"),
+            _ => text,
         };
     }
 }
 
-/// `; alone in cxl it costs 23.0 % (18.0-29.0 %)`; nothing of a tier in which it would not cost that.
-fn alone(object: &AdvisedObject, slowest: &Tier) -> String {
-    let name = &slowest.name;
-    if slowest.paged {
-        return String::new();
-    }
-    let Cost { point, low, high } = object.criticality;
-    format!("; alone in {name} it costs {} ({}-{} %)", percent(point), in_percent(low), in_percent(high))
+fn prediction<'a>(object: &'a AdvisedObject, slow: &'a str) -> Prediction<'a> {
+    Prediction { cost: object.criticality, slow, learned: object.learned.as_ref() }
 }
 
 fn upper_first(text: &str) -> String {

@@ -15,9 +15,16 @@ mod lint;
 use std::fmt;
 
 use tierscope_placement::Cost;
-use tierscope_rank::{Family, Features, Name};
+use tierscope_rank::{Family, Features, Name, Predicted};
+use tierscope_traces::{Meta, Tables};
 
 pub use lint::{LintKind, lints};
+
+use crate::features::{Window, features, llc_bytes};
+use crate::summary::Summary;
+
+/// Most features named in a sentence.
+const NAMED: usize = 2;
 
 /// The two-sided 95 % quantile of the normal distribution.
 const Z: f64 = 1.959_964;
@@ -96,17 +103,77 @@ fn times_cache(features: &Features) -> Option<String> {
     })
 }
 
-/// The numbers that put an object where it is, in one sentence. `predicted` is what the run would lose with this object alone in
-/// the tier called `slow`, where somebody predicts that.
+/// What is known of an object.
+#[derive(Clone, Copy, Debug)]
+pub enum Evidence<'a> {
+    /// What its samples show.
+    Features(Family, &'a Features),
+    /// Its part of something, where samples show no more.
+    Share {
+        /// 0 to 1.
+        part: f64,
+        /// Of what: "of the time".
+        of_what: &'static str,
+        /// Its part of the movable bytes.
+        bytes: f64,
+    },
+}
+
+/// What the run would lose with an object alone in slow memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Prediction<'a> {
+    /// So much.
+    pub cost: Cost,
+    /// What that memory is called.
+    pub slow: &'a str,
+    /// The model's reasons, where a model says so.
+    pub learned: Option<&'a Predicted>,
+}
+
+/// The numbers that put an object where it is, in one sentence.
 #[must_use]
-pub fn sentence(family: Family, features: &Features, predicted: Option<(Cost, &str)>) -> String {
+pub fn sentence(evidence: &Evidence<'_>, predicted: Option<&Prediction<'_>>) -> String {
+    let mut parts = match evidence {
+        Evidence::Features(family, features) => seen(*family, features),
+        Evidence::Share { part, of_what, bytes } => {
+            vec![format!("{:.1} % {of_what} in {:.1} % of the movable bytes", part * 100.0, bytes * 100.0)]
+        }
+    };
+    if let Some(Prediction { cost: Cost { point, low, high }, slow, learned }) = predicted {
+        let [point, low, high] = [point, low, high].map(|part| format!("{:.1}", part * 100.0));
+        parts.push(format!("alone in {slow} it would cost {point} % ({low}-{high} %)"));
+        parts.extend(learned.and_then(reasons));
+    }
+    parts.join("; ") + "."
+}
+
+/// What moved a model's prediction away from the formula.
+fn reasons(predicted: &Predicted) -> Option<String> {
+    if predicted.formula <= 0.0 {
+        return None;
+    }
+    if predicted.unsure {
+        return Some("by the formula, for the model knows nothing like it".to_owned());
+    }
+    let moved = predicted.contributions.iter().take(NAMED).map(|moved| {
+        let value =
+            if moved.value.is_finite() { format!("of {:.2}", moved.value) } else { "that is not known".to_owned() };
+        format!("{} {value} (x{:.2})", moved.name, moved.factor)
+    });
+    let moved: Vec<String> = moved.collect();
+    let formula = format!("the formula says {:.1} %", predicted.formula * 100.0);
+    Some(if moved.is_empty() { formula } else { format!("{formula}, corrected most for {}", moved.join(" and ")) })
+}
+
+/// What samples show of an object, part by part.
+fn seen(family: Family, features: &Features) -> Vec<String> {
     let mut parts = Vec::new();
     let share = Known::part(features, Name::Share);
     let bytes = features.known(Name::BytesShare).map(|part| format!(" in {:.1} % of the movable bytes", part * 100.0));
     let bytes = bytes.unwrap_or_default();
-    let seen = features.known(Name::Samples).is_some_and(|samples| samples > 0.0);
+    let sampled = features.known(Name::Samples).is_some_and(|samples| samples > 0.0);
     match share {
-        Some(share) if seen => parts.push(format!("{} {}{bytes}", share.percent(), of_what(family))),
+        Some(share) if sampled => parts.push(format!("{} {}{bytes}", share.percent(), of_what(family))),
         Some(share) => {
             parts.push(format!(
                 "No sample fell on it, so at most {:.1} % {}{bytes}",
@@ -116,7 +183,7 @@ pub fn sentence(family: Family, features: &Features, predicted: Option<(Cost, &s
         }
         None => parts.push(format!("Nothing was sampled of it{bytes}")),
     }
-    if seen {
+    if sampled {
         let dependent = Known::part(features, Name::DependentShare).and_then(|part| part.above(0.5));
         let in_order = Known::part(features, Name::Sequentiality).and_then(|part| part.above(0.5));
         match (dependent, in_order) {
@@ -132,16 +199,35 @@ pub fn sentence(family: Family, features: &Features, predicted: Option<(Cost, &s
         }
     }
     parts.extend(times_cache(features));
-    if let Some((Cost { point, low, high }, slow)) = predicted {
-        let [point, low, high] = [point, low, high].map(|part| format!("{:.1}", part * 100.0));
-        parts.push(format!("alone in {slow} it would cost {point} % ({low}-{high} %)"));
-    }
-    parts.join("; ") + "."
+    parts
+}
+
+/// What is said of an object where nobody asks about tiers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Note {
+    /// The numbers that tell what it is.
+    pub why: String,
+    /// What was noticed about it.
+    pub lints: Vec<Lint>,
+}
+
+/// Notes on every object of a summary of these tables, in its order; none where samples are neither time nor misses, or there are none.
+#[must_use]
+pub fn notes(meta: &Meta, tables: &Tables, summary: &Summary) -> Vec<Note> {
+    let observed = features(meta, tables, summary, Window::WHOLE, llc_bytes(meta).unwrap_or(0));
+    let Ok(observed) = observed else { return Vec::new() };
+    let family = observed.family;
+    let note = |features: &Features| Note {
+        why: sentence(&Evidence::Features(family, features), None),
+        lints: lints(family, features),
+    };
+    observed.objects.iter().map(|object| note(&object.features)).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tierscope_rank::Contribution;
 
     fn chase() -> Features {
         let mut features = Features::default();
@@ -159,7 +245,10 @@ mod tests {
     fn a_sentence_says_how_much_of_what_in_how_many_bytes_and_what_it_would_cost() {
         let cost = Cost { point: 0.23, low: 0.18, high: 0.29 };
         assert_eq!(
-            sentence(Family::Clock, &chase(), Some((cost, "cxl"))),
+            sentence(
+                &Evidence::Features(Family::Clock, &chase()),
+                Some(&Prediction { cost, slow: "cxl", learned: None })
+            ),
             "42.0 % (40.0-44.0 %) of the time in 12.0 % of the movable bytes; 98.0 % (96.0-100.0 %) of its addresses come out of \
              other loads; 25.0 % (21.1-28.9 %) of its samples store; 2.0 times the last-level cache; alone in cxl it would cost \
              23.0 % (18.0-29.0 %)."
@@ -173,16 +262,46 @@ mod tests {
         features.set_exact(Name::Samples, 0.0);
         features.set_exact(Name::Log2BytesToLlc, -5.0);
         assert_eq!(
-            sentence(Family::Levels, &features, None),
+            sentence(&Evidence::Features(Family::Levels, &features), None),
             "No sample fell on it, so at most 0.4 % of the sampled misses; 3.1 % of the last-level cache."
         );
-        assert_eq!(sentence(Family::Clock, &Features::default(), None), "Nothing was sampled of it.");
+        let nothing = Features::default();
+        assert_eq!(sentence(&Evidence::Features(Family::Clock, &nothing), None), "Nothing was sampled of it.");
     }
 
     #[test]
     fn what_has_no_error_is_no_evidence() {
         let mut features = chase();
         features.set(Name::DependentShare, 0.98, f64::NAN);
-        assert!(sentence(Family::Clock, &features, None).contains("in no order"));
+        assert!(sentence(&Evidence::Features(Family::Clock, &features), None).contains("in no order"));
+    }
+
+    #[test]
+    fn a_model_says_what_moved_it_or_that_it_followed_the_formula() {
+        let mut learned = Predicted {
+            criticality: 0.2,
+            interval: (0.1, 0.3),
+            sampled: 0.5,
+            formula: 0.1,
+            unsure: false,
+            contributions: vec![
+                Contribution { name: Name::Sequentiality, value: 0.02, factor: 1.5 },
+                Contribution { name: Name::Lifetime, value: f64::NAN, factor: 1.3 },
+                Contribution { name: Name::Threads, value: 1.0, factor: 1.1 },
+            ],
+        };
+        let evidence = Evidence::Share { part: 0.3, of_what: "of the time", bytes: 0.1 };
+        let cost = Cost { point: 0.2, low: 0.1, high: 0.3 };
+        let said =
+            |learned: &Predicted| sentence(&evidence, Some(&Prediction { cost, slow: "cxl", learned: Some(learned) }));
+        assert_eq!(
+            said(&learned),
+            "30.0 % of the time in 10.0 % of the movable bytes; alone in cxl it would cost 20.0 % (10.0-30.0 %); the formula says \
+             10.0 %, corrected most for sequentiality of 0.02 (x1.50) and lifetime that is not known (x1.30)."
+        );
+        learned.unsure = true;
+        assert!(said(&learned).ends_with("; by the formula, for the model knows nothing like it."));
+        learned.formula = 0.0;
+        assert!(said(&learned).ends_with("(10.0-30.0 %)."));
     }
 }

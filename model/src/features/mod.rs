@@ -109,9 +109,12 @@ pub fn family(meta: &Meta, tables: &Tables) -> Result<Family, FeaturesError> {
     }
 }
 
-/// The last-level cache of the machine that was recorded, in bytes; `None` where the profile does not say.
+/// The last-level cache of the machine that was recorded, or of the one that was modelled, in bytes; `None` where the profile does not say.
 #[must_use]
 pub fn llc_bytes(meta: &Meta) -> Option<u64> {
+    if let Some(simulation) = &meta.simulation {
+        return simulation.machine.pointer("/llc/bytes")?.as_u64().filter(|bytes| *bytes > 0);
+    }
     let caches = meta.host.caches.iter().filter(|cache| cache.kind != "instruction" && cache.bytes > 0);
     caches.max_by_key(|cache| cache.level).map(|cache| cache.bytes)
 }

@@ -20,8 +20,8 @@ pub(super) fn next(shown: &AdviceReport<'_>) -> String {
         Goal::FastFraction(part) => format!("--fast {}", percent(part)),
         Goal::MaxSlowdown { limit, .. } => format!("--max-slowdown {}", percent(limit)),
     };
-    let ranker = match shown.advice.ranker {
-        Ranker::StallDensity => String::new(),
+    let ranker = match shown.advice.asked {
+        Ranker::Model => String::new(),
         other => format!(" --ranker {other}"),
     };
     let profile = shown.report.path.to_string_lossy();

@@ -4,12 +4,12 @@
 //! may be added; none changes its meaning or goes within version 1. What is not known is `null`, never zero.
 
 use serde_json::{Value, json};
-use tierscope_model::advice::{AdvisedObject, Caveat, CurveStep, Goal, TierUse};
+use tierscope_model::advice::{Advice, AdvisedObject, Caveat, CurveStep, Goal, ModelUsed, Remedy, Tie, TierUse};
 use tierscope_model::summary::Frame;
 use tierscope_placement::{Bound, Cost, Optimality};
 
 use super::{AdviceReport, TierNote};
-use crate::json::{interval, profile, whole};
+use crate::json::{interval, lint, profile, whole};
 
 /// The schema.
 pub const ADVICE_SCHEMA: &str = "tierscope.advice/1";
@@ -24,6 +24,7 @@ pub fn advice_to_json(shown: &AdviceReport<'_>) -> Value {
         "profile": profile(&shown.report),
         "ranker": advice.ranker.to_string(),
         "basis": advice.basis.as_str(),
+        "model": advice.model.as_ref().map(model),
         "goal": goal(advice.goal),
         "budget_bytes": advice.budget,
         "fast_bytes": fast_bytes,
@@ -33,6 +34,7 @@ pub fn advice_to_json(shown: &AdviceReport<'_>) -> Value {
         "all_slow_slowdown": advice.all_slow.point,
         "all_slow_slowdown_interval": ends(advice.all_slow),
         "optimality": optimality(advice.optimality),
+        "tie": advice.tie.as_ref().map(|tie| self::tie(tie, advice)),
         "tiers": advice.tiers.iter().enumerate().map(|(number, used)| tier(used, shown.tiers.get(number))).collect::<Vec<_>>(),
         "objects": advice.objects.iter().map(|object| self::object(object, &advice.tiers)).collect::<Vec<_>>(),
         "curve": advice.curve.iter().map(|step| self::step(step, &advice.objects)).collect::<Vec<_>>(),
@@ -40,6 +42,32 @@ pub fn advice_to_json(shown: &AdviceReport<'_>) -> Value {
         "assumptions": shown.assumptions,
         "obstacles": shown.obstacles,
         "policy": shown.policy.map(|path| path.to_string_lossy()),
+    })
+}
+
+fn model(used: &ModelUsed) -> Value {
+    json!({
+        "family": used.family.as_str(),
+        "learner": used.learner.as_str(),
+        "programs": used.programs,
+        "key": used.key,
+    })
+}
+
+fn tie(tie: &Tie, advice: &Advice) -> Value {
+    let id = |place: usize| advice.objects.get(place).map(|object| &object.object.id);
+    let (remedy, times, seconds) = match tie.remedy {
+        Remedy::Record { times, seconds } => ("record", Some(times), seconds),
+        Remedy::Simulate => ("simulate", None, None),
+        Remedy::Neither => ("none", None, None),
+    };
+    json!({
+        "fast": id(tie.fast),
+        "slow": id(tie.slow),
+        "remedy": remedy,
+        "record_times": times,
+        "record_seconds": seconds,
+        "text": super::tie_text(tie, advice, usize::MAX),
     })
 }
 
@@ -78,6 +106,13 @@ fn tier(used: &TierUse, note: Option<&TierNote>) -> Value {
 
 fn object(advised: &AdvisedObject, tiers: &[TierUse]) -> Value {
     let object = &advised.object;
+    let contributions = advised.learned.as_ref().map(|learned| {
+        let moved = learned.contributions.iter().map(|moved| {
+            let value = moved.value.is_finite().then_some(moved.value);
+            json!({ "feature": moved.name.as_str(), "value": value, "factor": moved.factor })
+        });
+        moved.collect::<Vec<_>>()
+    });
     json!({
         "id": object.id,
         "rank": advised.rank,
@@ -95,7 +130,11 @@ fn object(advised: &AdvisedObject, tiers: &[TierUse]) -> Value {
         "predicted_slowdown_interval": ends(advised.predicted),
         "criticality": advised.criticality.point,
         "criticality_interval": ends(advised.criticality),
+        "formula": advised.learned.as_ref().map(|learned| learned.formula),
+        "by_formula": advised.learned.as_ref().map(|learned| learned.unsure),
+        "contributions": contributions,
         "why": advised.why,
+        "lints": advised.lints.iter().map(lint).collect::<Vec<_>>(),
     })
 }
 

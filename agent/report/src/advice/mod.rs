@@ -7,9 +7,9 @@ mod text;
 
 use std::path::Path;
 
-use tierscope_model::advice::Advice;
+use tierscope_model::advice::{Advice, Tie};
 
-use crate::Report;
+use crate::{Report, names};
 
 pub use command::shell_word;
 pub use json::{ADVICE_SCHEMA, advice_to_json};
@@ -34,6 +34,11 @@ pub struct AdviceReport<'a> {
     pub policy: Option<&'a Path>,
     /// The next command, where it is neither the recorded one under the policy nor the one that writes a policy.
     pub next: Option<&'a str>,
+}
+
+/// The sentence of a tie, with objects by the names people know, of at most so many columns each.
+fn tie_text(tie: &Tie, advice: &Advice, columns: usize) -> String {
+    tie.text(advice, &|object| names::object(&object.object, columns))
 }
 
 /// Where a tier and its figures come from.

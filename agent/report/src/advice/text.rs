@@ -1,13 +1,13 @@
 //! An advice on a terminal: what is predicted, the objects with their tiers, the curve, and what is not known.
 
-use tierscope_model::advice::{AdvisedObject, Basis, Goal, TierUse};
+use tierscope_model::advice::{AdvisedObject, Basis, Goal, ModelUsed, TierUse};
 use tierscope_placement::{Bound, Cost, Optimality};
 
 use super::{AdviceReport, TierNote, chart, command};
 use crate::table::{NARROWEST, Paint, WIDEST, line};
 use crate::text::{fit, left, printable, right, width, wrap};
 use crate::units::{bytes, in_percent, percent, thousands};
-use crate::{RenderOptions, header, names};
+use crate::{RenderOptions, header, lints, names};
 
 const RANK: usize = 3;
 /// The widest a tier's name is shown.
@@ -15,6 +15,8 @@ const TIER: usize = 12;
 const BYTES: usize = 8;
 const COST: usize = 18;
 const GAP: &str = "  ";
+/// The widest the names of two objects are shown that are told apart in a sentence.
+const TIED: usize = 40;
 /// Of what cannot be moved, that with a share of less than this is left out: it would read 0.0 %.
 const SHOWN: f64 = 0.0005;
 
@@ -38,6 +40,9 @@ pub fn render_advice(shown: &AdviceReport<'_>, options: &RenderOptions) -> Strin
     out.push('\n');
     table(&mut out, shown, options, columns, paint);
     out.push('\n');
+    if reasons(&mut out, shown, options, columns, paint) {
+        out.push('\n');
+    }
     chart::render(&mut out, shown, options, columns);
     if !shown.advice.caveats.is_empty() {
         out.push('\n');
@@ -103,6 +108,12 @@ fn summary(shown: &AdviceReport<'_>) -> Vec<(&'static str, String)> {
         ("predicted", predicted),
         ("placed", format!("by {}: {proof}", advice.ranker)),
     ];
+    lines.extend(advice.model.as_ref().map(|used| {
+        let ModelUsed { family, learner, key, programs } = used;
+        let text = format!("{} on {family} samples, learnt from {programs} programs ({key})", learner.as_str());
+        ("model", text)
+    }));
+    lines.extend(advice.tie.as_ref().map(|tie| ("close call", printable(&super::tie_text(tie, advice, TIED)))));
     lines.extend(tiers.enumerate().map(|(number, text)| (if number == 0 { "tiers" } else { "" }, text)));
     lines
 }
@@ -157,15 +168,10 @@ fn table(out: &mut String, shown: &AdviceReport<'_>, options: &RenderOptions, co
     };
     let (movable, fixed): (Vec<&AdvisedObject>, Vec<&AdvisedObject>) =
         advice.objects.iter().partition(|object| object.fixed.is_none());
-    for (place, object) in movable.iter().take(options.top).enumerate() {
+    for object in movable.iter().take(options.top) {
         let rank = object.rank.map_or_else(|| "-".to_owned(), |rank| rank.to_string());
         let size = bytes(object.bytes as f64);
         line(out, &row(&rank, &tier(object), &size, &cost(object.criticality), &names::object(&object.object, room)));
-        if place < options.stacks {
-            let indent = RANK + GAP.len();
-            let why = format!("{}{}", " ".repeat(indent), printable(&object.why));
-            wrap(&why, columns, indent).iter().for_each(|text| line(out, &paint.dim(text)));
-        }
     }
     let hidden = movable.get(options.top..).unwrap_or_default();
     if !hidden.is_empty() {
@@ -180,6 +186,40 @@ fn table(out: &mut String, shown: &AdviceReport<'_>, options: &RenderOptions, co
             format!("{} (stays: {reason})", names::object(&object.object, room.saturating_sub(reason.len() + 10)));
         line(out, &paint.dim(&row("-", &tier(object), &bytes(object.bytes as f64), &cost(object.criticality), &name)));
     }
+}
+
+/// Why each object that is shown is where it is, with what was noticed about it; whether there was anything to say. Objects that no sample
+/// fell on are told together.
+fn reasons(out: &mut String, shown: &AdviceReport<'_>, options: &RenderOptions, columns: usize, paint: Paint) -> bool {
+    let movable = shown.advice.objects.iter().filter(|object| object.fixed.is_none());
+    let told: Vec<&AdvisedObject> = movable.take(options.top.min(options.stacks)).collect();
+    let (seen, unseen): (Vec<&AdvisedObject>, Vec<&AdvisedObject>) =
+        told.into_iter().partition(|object| object.object.samples > 0.0 || !object.lints.is_empty());
+    if seen.is_empty() && unseen.is_empty() {
+        return false;
+    }
+    line(out, &paint.bold("why"));
+    let indent = RANK + GAP.len();
+    for object in &seen {
+        let rank = object.rank.map_or_else(String::new, |rank| rank.to_string());
+        let text = format!("{}{GAP}{}", right(&rank, RANK), printable(&object.why));
+        wrap(&text, columns, indent).iter().for_each(|text| line(out, text));
+        lints::of_object(out, &object.lints, indent, columns, paint);
+    }
+    if let Some(largest) = unseen.iter().map(|object| object.criticality.high).max_by(f64::total_cmp) {
+        let objects = if unseen.len() == 1 { "object" } else { "objects" };
+        let most = if shown.advice.predicts() {
+            format!(", each of which costs at most {} in slow memory", percent(largest))
+        } else {
+            String::new()
+        };
+        let text = format!("{}{GAP}No sample fell on {} {objects}{most}.", right("", RANK), unseen.len());
+        wrap(&text, columns, indent).iter().for_each(|text| line(out, &paint.dim(text)));
+    }
+    if seen.iter().any(|object| !object.lints.is_empty()) {
+        lints::explained(out, indent, paint);
+    }
+    true
 }
 
 /// `41.2 ± 1.9 %`: the larger half where the interval is lopsided.

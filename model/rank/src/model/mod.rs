@@ -14,7 +14,7 @@ mod store;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::conformal::{Conformal, Outcome, unsureness};
+use crate::conformal::{Conformal, Outcome, sampled_part, unsureness};
 use crate::data::{Data, FLOOR, corrected, formula_of, prepared};
 use crate::feature::{Family, Features, Name};
 use crate::learn::inputs::Target;
@@ -61,6 +61,8 @@ pub struct Predicted {
     pub criticality: f64,
     /// Nominally nine in ten truths lie inside.
     pub interval: (f64, f64),
+    /// How much of the interval's squared width is owed to few samples, 0 to 1: the part that a longer recording takes away.
+    pub sampled: f64,
     /// What the formula alone says.
     pub formula: f64,
     /// Whether the formula was followed because the learner knows nothing like this object.
@@ -75,6 +77,14 @@ impl Predicted {
     #[must_use]
     pub fn weight(&self) -> f64 {
         self.criticality + self.interval.1 / 1000.0
+    }
+
+    /// What it adds to the costs of a set ([`Forecast`]). On the scale of corrections what costs nothing may come to cost a thousandth
+    /// of the run; a thousand objects that cost nothing cost nothing together, so that is left out.
+    #[must_use]
+    pub fn summand(&self) -> f64 {
+        let formula = self.formula.max(0.0);
+        self.criticality.min(formula * (self.criticality + FLOOR) / (formula + FLOOR))
     }
 }
 
@@ -193,6 +203,12 @@ impl Model {
         &self.comparison
     }
 
+    /// How many programs it was trained on.
+    #[must_use]
+    pub const fn programs(&self) -> usize {
+        self.comparison.programs
+    }
+
     /// What sets of objects cost together.
     #[must_use]
     pub const fn forecast(&self) -> &Forecast {
@@ -226,21 +242,31 @@ impl Model {
         if features.known(Name::FormulaLatency).is_none() {
             let most = features.known(Name::LatencyX).map_or(1.0, |ratio| (ratio - 1.0).max(0.0));
             let interval = (0.0, most);
-            return Predicted { criticality: 0.0, interval, formula, unsure: true, contributions: Vec::new() };
+            return Predicted {
+                criticality: 0.0,
+                interval,
+                sampled: 0.0,
+                formula,
+                unsure: true,
+                contributions: Vec::new(),
+            };
         }
         let few = features.known(Name::Samples).is_some_and(|samples| samples < FEWEST_SAMPLES);
         let unsure = few || self.ensemble.inputs.strange(features) > STRANGE;
+        let error = relative_error(features);
         if unsure {
             let criticality = corrected(formula, self.bias);
-            let interval = self.fallback.interval(criticality, unsureness(1.0, relative_error(features)));
-            return Predicted { criticality, interval, formula, unsure, contributions: Vec::new() };
+            let interval = self.fallback.interval(criticality, unsureness(1.0, error));
+            let sampled = sampled_part(1.0, error);
+            return Predicted { criticality, interval, sampled, formula, unsure, contributions: Vec::new() };
         }
         let said = self.ensemble.say(features, scratch);
         let criticality = corrected(formula, said.mean);
-        let interval = self.conformal.interval(criticality, unsureness(said.spread, relative_error(features)));
+        let interval = self.conformal.interval(criticality, unsureness(said.spread, error));
         Predicted {
             criticality,
             interval,
+            sampled: sampled_part(said.spread, error),
             formula,
             unsure,
             contributions: self.contributions(features, &scratch.moved),
