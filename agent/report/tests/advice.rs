@@ -6,7 +6,7 @@ mod schema;
 
 use std::path::Path;
 
-use fixture::{MIB, hostile, meta, report, summary, tables};
+use fixture::{MIB, chased, hostile, meta, report, summary, tables};
 use schema::{check, described};
 use serde_json::Value;
 use tierscope_model::advice::{Advice, Basis, Caveat, Goal, ModelUsed, Options, Ranker, Remedy, Tie, Tier, advise};
@@ -181,7 +181,7 @@ fn why_a_model_was_not_used_is_said_first_and_the_next_command_asks_for_it_again
 
 #[test]
 fn lints_are_told_under_their_objects_and_their_names_are_in_the_document() {
-    let (meta, tables) = (meta(), tables());
+    let (meta, tables) = (meta(), chased());
     let advice = asked(&meta, &tables, Goal::FastFraction(0.5), Ranker::StallDensity);
     let found: Vec<&str> = advice.objects.iter().flat_map(|object| &object.lints).map(|lint| lint.kind.id()).collect();
     assert!(!found.is_empty());

@@ -5,7 +5,7 @@ mod fixture;
 
 use std::path::Path;
 
-use fixture::{hostile, meta, report, simulated, summary, tables};
+use fixture::{chased, hostile, meta, report, simulated, summary, tables};
 use tierscope_model::explain::notes;
 use tierscope_model::summary::{SortKey, summarise};
 use tierscope_report::{RenderOptions, Report, render_html, render_table, to_json};
@@ -67,7 +67,7 @@ fn incomplete() {
 
 #[test]
 fn what_was_noticed_is_told_by_its_name_of_the_objects_that_are_shown() {
-    let (meta, tables) = (meta(), tables());
+    let (meta, tables) = (meta(), chased());
     let summary = summary(&meta, &tables);
     let notes = notes(&meta, &tables, &summary);
     let report = Report { notes: &notes, ..report(&meta, &summary) };

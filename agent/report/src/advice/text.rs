@@ -193,8 +193,9 @@ fn table(out: &mut String, shown: &AdviceReport<'_>, options: &RenderOptions, co
 fn reasons(out: &mut String, shown: &AdviceReport<'_>, options: &RenderOptions, columns: usize, paint: Paint) -> bool {
     let movable = shown.advice.objects.iter().filter(|object| object.fixed.is_none());
     let told: Vec<&AdvisedObject> = movable.take(options.top.min(options.stacks)).collect();
+    let is_seen = |object: &AdvisedObject| object.object.samples > 0.0 || object.criticality.point > 0.0;
     let (seen, unseen): (Vec<&AdvisedObject>, Vec<&AdvisedObject>) =
-        told.into_iter().partition(|object| object.object.samples > 0.0 || !object.lints.is_empty());
+        told.into_iter().partition(|object| is_seen(object) || !object.lints.is_empty());
     if seen.is_empty() && unseen.is_empty() {
         return false;
     }
