@@ -57,8 +57,10 @@ impl<'a> Apart<'a> {
             ranker: Ranker::StallDensity,
             limits: Limits::default(),
         };
-        let mut advice = advise(meta, tables, summary, &options)
-            .map_err(|error| Failure::from_error("nothing of it can be measured", &error))?;
+        // The order is of no consequence, so no model is asked.
+        let mut advice =
+            advise(meta, tables, summary, &options, &|family| Err(format!("no model of {family} samples")))
+                .map_err(|error| Failure::from_error("nothing of it can be measured", &error))?;
         // What is measured has all the room it needs.
         advice.budget = None;
         advice.tiers.reverse();
