@@ -11,14 +11,17 @@ use tierscope_model::advice::{Advice, AdviceError, Basis, Caveat, Goal, Options,
 use tierscope_rank::{Family, Model, Table};
 use tierscope_traces::{Level, PlacementKind, PlacementRow, SamplerKind, SimulatedTiers, Simulation};
 
-/// A model of few programs of the shipped table, so that it is trained in a moment.
+/// A model of one case of each of few programs of the shipped table, so that it is trained in a moment.
 fn trained(family: Family) -> Trained {
     static MODELS: OnceLock<[Model; 2]> = OnceLock::new();
     let [clock, levels] = MODELS.get_or_init(|| {
         let mut table = Table::shipped().unwrap();
-        let programs = table.programs();
-        table.rows.retain(|row| programs.iter().take(5).any(|program| *program == row.case.program));
-        table.sets.retain(|set| programs.iter().take(5).any(|program| *program == set.case.program));
+        let mut cases = Vec::new();
+        for program in table.programs().into_iter().take(5) {
+            cases.extend(table.rows.iter().map(|row| &row.case).find(|case| case.program == program).cloned());
+        }
+        table.rows.retain(|row| cases.contains(&row.case));
+        table.sets.retain(|set| cases.contains(&set.case));
         Family::ALL.map(|family| Model::train(&table, family).unwrap())
     });
     let model = if family == Family::Clock { clock } else { levels };
