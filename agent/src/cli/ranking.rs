@@ -34,11 +34,9 @@ pub struct TrainArguments {
 
 /// Arguments of `eval`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  tierscope eval\n  tierscope eval --table model/data --family clock --json\n  \
+#[command(after_help = "Examples:\n  tierscope eval\n  tierscope eval --table model/data --family clock --json\n  \
                   tierscope eval --program --max-instructions 300M -- ./app --its-own args\n\n\
-                  Every program is ranked by a model that was trained without it. What the figures are is in docs/ranking.md."
-)]
+                  Every program is ranked by a model that was trained without it. What the figures are is in docs/ranking.md.")]
 pub struct EvalArguments {
     /// The directory of objects.csv and sets.csv, which tierscope label makes [default: the table of this version].
     #[arg(long, value_name = "DIR")]

@@ -81,7 +81,7 @@ pub(super) fn eval(arguments: &EvalArguments) -> Result<u8, Failure> {
     let simulate = simulate(arguments);
     // Whatever is missing is missed before anything is run.
     let llc_bytes = Simulation::new(&simulate)?.config.machine.llc.bytes;
-    let Read { table, key } = read(&arguments.table)?;
+    let Read { table, key } = read(arguments.table.as_deref())?;
     let name = name(arguments);
     let kept = Kept::open(arguments)?;
     let measured = &arguments.measured;
