@@ -27,6 +27,9 @@ use tierscope_rank::{Family, Model, Predicted, Table, evaluate_model};
 /// All movable objects together cost less than this: nothing is worth a policy. Cells under it count in no reduction either.
 const LEAST_COST: f64 = 0.01;
 
+/// Objects that are timed at once: more than reach memory in most programs. Interpreters have hundreds before they come to what matters.
+const LANES: u16 = 1024;
+
 /// What the directory of `--keep` says of what is in it.
 const KEPT: &str = "command.txt";
 
@@ -101,12 +104,12 @@ pub(super) fn eval(arguments: &EvalArguments) -> Result<u8, Failure> {
             }
             told::abstained(&name, &key, &abstention)
         }
-        Found::Objects { own, paired } => {
-            let judged = judge(arguments, &table, &name, &own)?;
+        Found::Objects(objects) => {
+            let judged = judge(arguments, &table, &name, &objects.own)?;
             if !arguments.json {
-                print(told::text(&name, &own, paired, &judged).as_bytes())?;
+                print(told::text(&name, &objects, &judged).as_bytes())?;
             }
-            told::document(&name, &key, &own, paired, &judged)
+            told::document(&name, &key, &objects, &judged)
         }
     };
     if arguments.json { print_json("the evaluation", &document).map(|()| 0) } else { Ok(0) }
@@ -126,6 +129,7 @@ fn simulate(arguments: &EvalArguments) -> SimulateArguments {
         to_mark: measured.to_mark.iter().cloned().collect(),
         sample: Some(measured.sample),
         sample_every: measured.sample_every,
+        lanes: LANES,
         quiet: arguments.quiet,
         ..SimulateArguments::of(arguments.command.clone())
     }
@@ -203,11 +207,16 @@ fn described_as(arguments: &EvalArguments) -> String {
 /// What measuring came to.
 enum Found {
     Nothing(Abstention),
-    Objects {
-        own: Table,
-        /// Movable objects that were found in both runs.
-        paired: usize,
-    },
+    Objects(Labelled),
+}
+
+/// What there is to place.
+pub(super) struct Labelled {
+    pub(super) own: Table,
+    /// Movable objects that were found in both runs.
+    pub(super) paired: usize,
+    /// Movable objects that were not timed to the end, and so have no part in anything.
+    pub(super) untimed: usize,
 }
 
 fn measure(
@@ -243,7 +252,10 @@ fn measure(
         return Ok(Found::Nothing(abstention));
     }
     let labelled = rows::table(case, &native, &simulated)?;
-    Ok(Found::Objects { own: labelled.table, paired: labelled.paired })
+    let is_untimed = |place: usize| simulated.alone.iter().any(|alone| alone.get(place).copied().flatten().is_none());
+    let movable = simulated.movable.iter().enumerate().filter(|(_, movable)| **movable);
+    let untimed = movable.filter(|(place, _)| is_untimed(*place)).count();
+    Ok(Found::Objects(Labelled { own: labelled.table, paired: labelled.paired, untimed }))
 }
 
 /// Why the recording says that there is nothing to place.

@@ -1,6 +1,6 @@
 //! What `tierscope eval --program` says: why nothing is worth placing, or how every ranker places.
 
-use super::program::{Abstention, Objects};
+use super::program::{Abstention, Labelled, Objects};
 use serde_json::{Value, json};
 use tierscope_rank::evaluate::BUDGETS;
 use tierscope_rank::{Evaluation, Predicted, Ranker, Row, Table};
@@ -89,7 +89,8 @@ pub(super) fn abstained(program: &str, key: &str, abstention: &Abstention) -> Va
 }
 
 /// For scripts.
-pub(super) fn document(program: &str, key: &str, own: &Table, paired: usize, judged: &[Judged]) -> Value {
+pub(super) fn document(program: &str, key: &str, objects: &Labelled, judged: &[Judged]) -> Value {
+    let Labelled { own, paired, untimed } = objects;
     let pairs: Vec<Value> = judged.iter().map(pair).collect();
     let llc_bytes = own.rows.first().map(|row| row.case.llc_bytes);
     json!({
@@ -99,6 +100,7 @@ pub(super) fn document(program: &str, key: &str, own: &Table, paired: usize, jud
         "abstains": null,
         "llc_bytes": llc_bytes,
         "paired_objects": paired,
+        "untimed_objects": untimed,
         "pairs": pairs,
     })
 }
@@ -134,7 +136,8 @@ fn pair(judged: &Judged) -> Value {
 }
 
 /// For people.
-pub(super) fn text(program: &str, own: &Table, paired: usize, judged: &[Judged]) -> String {
+pub(super) fn text(program: &str, objects: &Labelled, judged: &[Judged]) -> String {
+    let Labelled { own, paired, untimed } = objects;
     let mut text = String::new();
     for (number, judged) in judged.iter().enumerate() {
         let movable = judged.own.rows.iter().filter(|row| row.movable);
@@ -147,9 +150,12 @@ pub(super) fn text(program: &str, own: &Table, paired: usize, judged: &[Judged])
                 bytes(size),
                 size / llc
             );
+            if *untimed > 0 {
+                text += &format!("{untimed} more were timed in part only, and are in none of what follows\n");
+            }
         }
         text += &format!("\nslow memory {}: what objects cost alone, and what was predicted of them\n", judged.tiers);
-        text += &objects(judged);
+        text += &of_pair(judged);
         for (evaluation, _) in &judged.evaluations {
             text += &format!("\n{evaluation}");
             text += &budgets(evaluation);
@@ -159,7 +165,7 @@ pub(super) fn text(program: &str, own: &Table, paired: usize, judged: &[Judged])
 }
 
 /// The movable objects that cost most.
-fn objects(judged: &Judged) -> String {
+fn of_pair(judged: &Judged) -> String {
     let families: String =
         judged.evaluations.iter().map(|(e, _)| format!(" {:>24}", format!("model, {}", e.family))).collect();
     let mut text = format!("  {:NAME$} {:>9} {:>8} {:>8}{families}\n", "object", "size", "misses", "costs");

@@ -7,26 +7,23 @@ use std::sync::OnceLock;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::harness::{Outcome, Program, run, tierscope};
+use crate::harness::{Outcome, Program, read, run, tierscope};
 use crate::needs::{Need, have};
 
-/// Three workloads labelled in little: as few as anything can be learnt from.
+/// A part of the table that is shipped: little is learnt from it, soon.
 fn table() -> &'static Path {
     static TABLE: OnceLock<TempDir> = OnceLock::new();
     let table = TABLE.get_or_init(|| {
         let directory = tempfile::tempdir().unwrap();
-        let mut command = tierscope();
-        command.args([
-            "label",
-            "--programs",
-            "chase,random,stream",
-            "--tiers",
-            "ddr5,cxl-asic",
-            "--instructions",
-            "3M",
-        ]);
-        command.args(["--sample", "1M,300k,100k", "--sample-every", "13", "--table"]).arg(directory.path());
-        run(&mut command).expect(0);
+        let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../model/data");
+        for name in ["objects.csv", "sets.csv"] {
+            let text = read(&shipped.join(name));
+            let wanted = |line: &&str| {
+                ["program,", "chase,", "pr,", "random,", "stream,"].iter().any(|start| line.starts_with(start))
+            };
+            let part: String = text.lines().filter(wanted).flat_map(|line| [line, "\n"]).collect();
+            std::fs::write(directory.path().join(name), part).unwrap();
+        }
         directory
     });
     table.path()
@@ -97,13 +94,14 @@ fn a_program_without_anything_to_place_is_told_so() {
     if !have(&[Need::C, Need::Qemu]) {
         return;
     }
-    let options = ["--max-instructions", "10M"];
+    // What is read first is in the caches when counting begins.
+    let options = ["--fast-forward", "2M", "--warm-up", "5M", "--max-instructions", "10M"];
     let outcome = run(eval(&options).args(tables().line()).arg("small")).expect(0);
     assert!(outcome.stdout.starts_with("two_tables: abstains: "), "{outcome:?}");
-    assert!(outcome.stdout.contains("KiB"), "with numbers: {outcome:?}");
+    assert!(outcome.stdout.contains("none of them reaches memory") && outcome.stdout.contains("32 KiB"), "{outcome:?}");
     let with_json = [&options[..], &["--json"]].concat();
     let found = json(&run(eval(&with_json).args(tables().line()).arg("small")).expect(0));
-    assert!(found["abstains"]["reason"].is_string() && found["pairs"].as_array().unwrap().is_empty(), "{found:#}");
+    assert!(found["abstains"]["reason"] == "no-misses" && found["pairs"].as_array().unwrap().is_empty(), "{found:#}");
 }
 
 #[test]

@@ -1,5 +1,5 @@
 /* Two tables of the same size: the lines of one are chased, those of the other read in an order that is known beforehand. As many lines
-   of either are read. "small" does it in 4 KiB each, which no cache misses. */
+   of either are read. "small" does it in 32 KiB each, which fit into a cache. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,7 +17,7 @@ static uint64_t lot(uint64_t *state) {
 
 int main(int argc, char **argv) {
     int large = argc > 1 && strcmp(argv[1], "large") == 0;
-    size_t lines = large ? 65536 : 64, steps = large ? 3000000 : 30000000;
+    size_t lines = large ? 65536 : 512, steps = large ? 3000000 : 30000000;
     char *chased = allocate_chased(lines * LINE), *scattered = allocate_scattered(lines * LINE);
     if (!chased || !scattered)
         return 1;
