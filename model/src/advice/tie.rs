@@ -10,7 +10,8 @@
 //! *m* + *s*/*f* is no more than the squared difference. Where *m* alone is more, no recording decides it, and timing both does
 //! (`tierscope simulate`).
 //!
-//! Only what matters is told: an exchange that could not gain a hundredth of the run is nobody's question. Blocks that never live together
+//! Only what matters is told: an exchange that could not gain a hundredth of the run, or of two objects neither of which is predicted to
+//! cost so much, is nobody's question. Blocks that never live together
 //! count as if they did.
 
 use tierscope_placement::Cost;
@@ -99,7 +100,8 @@ fn compare(kept: Estimate, left_out: Estimate, basis: Basis, seconds: Option<f64
     // Facing each other: how much less the first may cost, and how much more the second.
     let (of_first, of_second) = ((above.point - above.low).powi(2), (below.high - below.point).powi(2));
     let all = of_first + of_second;
-    if difference > all.sqrt() || all <= 0.0 || below.high - above.low < NEGLIGIBLE {
+    let matters = above.point.max(below.point) >= NEGLIGIBLE && below.high - above.low >= NEGLIGIBLE;
+    if difference > all.sqrt() || all <= 0.0 || !matters {
         return None;
     }
     let samples = of_first * kept.sampled + of_second * left_out.sampled;
@@ -174,6 +176,7 @@ mod tests {
         assert_eq!(tie(estimate(0.5, 0.1, 1.0), estimate(0.3, 0.1, 1.0)), None);
         assert!(tie(estimate(0.5, 0.1, 1.0), estimate(0.37, 0.1, 1.0)).is_some(), "0.13 is less than 0.14");
         assert_eq!(tie(estimate(0.004, 0.002, 1.0), estimate(0.003, 0.002, 1.0)), None, "nobody sees either");
+        assert_eq!(tie(estimate(0.004, 0.2, 0.0), estimate(0.003, 0.2, 0.0)), None, "wide, and about nothing");
         assert_eq!(tie(estimate(0.5, 0.0, 1.0), estimate(0.5, 0.0, 1.0)), None, "equal for certain");
     }
 

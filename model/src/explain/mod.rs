@@ -23,6 +23,9 @@ pub use lint::{LintKind, lints};
 use crate::features::{Window, features, llc_bytes};
 use crate::summary::Summary;
 
+/// Costs below this need no reasons: they would read 0.0 %.
+const WORTH_REASONS: f64 = 0.0005;
+
 /// Most features named in a sentence.
 const NAMED: usize = 2;
 
@@ -149,7 +152,8 @@ pub fn sentence(evidence: &Evidence<'_>, predicted: Option<&Prediction<'_>>) -> 
 
 /// What moved a model's prediction away from the formula.
 fn reasons(predicted: &Predicted) -> Option<String> {
-    if predicted.formula <= 0.0 {
+    // What moves next to nothing is no reason.
+    if predicted.formula.max(predicted.criticality) < WORTH_REASONS || predicted.formula <= 0.0 {
         return None;
     }
     if predicted.unsure {

@@ -15,6 +15,8 @@ const TIER: usize = 12;
 const BYTES: usize = 8;
 const COST: usize = 18;
 const GAP: &str = "  ";
+/// Halves of intervals below this are shown alike.
+const LOPSIDED: f64 = 0.005;
 /// The widest the names of two objects are shown that are told apart in a sentence.
 const TIED: usize = 40;
 /// Of what cannot be moved, that with a share of less than this is left out: it would read 0.0 %.
@@ -223,8 +225,14 @@ fn reasons(out: &mut String, shown: &AdviceReport<'_>, options: &RenderOptions, 
     true
 }
 
-/// `41.2 ± 1.9 %`: the larger half where the interval is lopsided.
+/// `41.2 ± 1.9 %`; `3.9 (0.6-24.6) %` where one half of the interval is more than twice the other and both ends can be seen.
 fn cost(cost: Cost) -> String {
-    let half = (cost.high - cost.point).max(cost.point - cost.low).max(0.0);
-    format!("{} ± {} %", in_percent(cost.point), in_percent(half))
+    let (above, below) = ((cost.high - cost.point).max(0.0), (cost.point - cost.low).max(0.0));
+    if above.max(below) > 2.0 * above.min(below) && above.max(below) >= LOPSIDED {
+        let number = |part: f64| {
+            if part < 0.1 { format!("{:.1}", part * 100.0) } else { format!("{:.0}", part * 100.0) }
+        };
+        return format!("{} ({}-{}) %", number(cost.point), number(cost.low), number(cost.high));
+    }
+    format!("{} ± {} %", in_percent(cost.point), in_percent(above.max(below)))
 }
