@@ -9,7 +9,9 @@ use std::sync::OnceLock;
 use support::{MIB, Program, fast, options, three, tier};
 use tierscope_model::advice::{Advice, AdviceError, Basis, Caveat, Goal, Options, Ranker, Tier, Trained};
 use tierscope_rank::{Family, Model, Table};
-use tierscope_traces::{Level, PlacementKind, PlacementRow, SamplerKind, SimulatedTiers, Simulation};
+use tierscope_traces::{
+    CounterRow, Level, PlacementKind, PlacementRow, SamplerKind, SimulatedTiers, Simulation, series,
+};
 
 /// A model of one case of each of few programs of the shipped table, so that it is trained in a moment.
 fn trained(family: Family) -> Trained {
@@ -233,7 +235,7 @@ fn what_a_simulation_timed_is_believed_before_any_model() {
 }
 
 #[test]
-fn an_oracle_needs_times_and_latencies_must_be_sampled_to_be_added_up() {
+fn rankers_that_need_more_than_a_profile_has_say_what_gives_it() {
     let half = Goal::FastFraction(0.5);
     let error = three().ask(&by(Ranker::Oracle, half)).unwrap_err();
     assert_eq!(error, AdviceError::NeedsTimes { fast: "ddr5".into(), slow: "cxl".into() });
@@ -244,6 +246,17 @@ fn an_oracle_needs_times_and_latencies_must_be_sampled_to_be_added_up() {
     // 300 samples of 3000 cycles, 600 of 100, 100 of 100 in twice the bytes.
     let order: Vec<f64> = advice.objects.iter().map(|object| object.object.samples).collect();
     assert_eq!(order, [300.0, 600.0, 100.0]);
+    let error = simulated().ask(&by(Ranker::SoarAol, half)).unwrap_err();
+    assert!(error.to_string().contains("this sim profile has not: `tierscope simulate"), "{error}");
+    let mut counted = simulated();
+    let names = [series::CORE_CYCLES, series::OFFCORE_READS, series::OFFCORE_READ_CYCLES, series::MEMORY_STALL_CYCLES];
+    for (name, value) in names.into_iter().zip([1e9, 1e6, 2e8, 5e8]) {
+        counted.tables.counters.push(CounterRow { time_ns: 2_000_000_000, name: name.to_owned(), value });
+    }
+    // Reads take 200 cycles, so that a share is what counts.
+    let advice = counted.ask(&by(Ranker::SoarAol, half)).unwrap();
+    let order: Vec<f64> = advice.objects.iter().map(|object| object.object.samples).collect();
+    assert_eq!((advice.ranker, order), (Ranker::SoarAol, vec![600.0, 300.0, 100.0]));
     let mut blind = simulated();
     blind.tables.samples.iter_mut().for_each(|row| row.latency = None);
     let error = blind.ask(&by(Ranker::LatencyWeighted, half)).unwrap_err();

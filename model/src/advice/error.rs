@@ -57,6 +57,17 @@ pub enum AdviceError {
         /// The sampler of the profile.
         sampler: SamplerKind,
     },
+    /// The ranker needs counters of the cores, and the profile has none.
+    #[error(
+        "--ranker {} divides stalls by counters of the cores (reads outstanding, stalls), which this {} profile has not: \
+         `tierscope simulate -- CMD` writes them with its samples, or use --ranker model",
+        Ranker::SoarAol,
+        sampler.as_str()
+    )]
+    NeedsCounters {
+        /// The sampler of the profile.
+        sampler: SamplerKind,
+    },
     /// The ranker searches what a simulation timed, and none timed these tiers.
     #[error(
         "--ranker {} searches placements by what a simulation timed, and this profile has no times of {fast} beside {slow}: \

@@ -6,6 +6,7 @@
 //! | `stall-density` | the same, as shares of samples say it; needs no training |
 //! | `oracle` | the same, as a simulation timed it |
 //! | `latency-weighted` | sampled latencies of misses, added up, per byte (PACT) |
+//! | `soar-aol` | stalls divided by samples, corrected for how far misses overlap, per byte (Soar) |
 //! | `misses-per-byte` | sampled misses of the last-level cache per byte (as ecoHMEM orders) |
 //! | `llc-misses` | sampled misses of the last-level cache |
 //! | `hotness` | how recently and often pages are touched, as tiering kernels decide |
@@ -49,6 +50,8 @@ pub enum Ranker {
     LlcMisses,
     /// Latencies of misses, added up, per byte.
     LatencyWeighted,
+    /// Soar's score per byte.
+    SoarAol,
     /// Recency and frequency of touched pages.
     Hotness,
     /// Order of appearance.
@@ -61,12 +64,13 @@ pub enum Ranker {
 
 impl Ranker {
     /// All of them, with seed 0.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Model,
         Self::StallDensity,
         Self::MissesPerByte,
         Self::LlcMisses,
         Self::LatencyWeighted,
+        Self::SoarAol,
         Self::Hotness,
         Self::FirstTouch,
         Self::Random(0),
@@ -82,6 +86,7 @@ impl Ranker {
             Self::MissesPerByte => "misses-per-byte",
             Self::LlcMisses => "llc-misses",
             Self::LatencyWeighted => "latency-weighted",
+            Self::SoarAol => "soar-aol",
             Self::Hotness => "hotness",
             Self::FirstTouch => "first-touch",
             Self::Random(_) => "random",
@@ -98,6 +103,7 @@ impl Ranker {
             Self::MissesPerByte => "misses of the last-level cache per byte; needs samples with levels",
             Self::LlcMisses => "misses of the last-level cache; needs samples with levels",
             Self::LatencyWeighted => "latencies of misses per byte, as PACT; needs samples with latencies",
+            Self::SoarAol => "Soar's score per byte; needs counters, which a simulation writes",
             Self::Hotness => "how recently and often pages are touched, as tiering kernels go by",
             Self::FirstTouch => "who came first",
             Self::Random(_) => "by lot",
@@ -148,7 +154,7 @@ impl FromStr for Ranker {
 /// The movable objects, as numbers of the problem's objects, the best first.
 ///
 /// # Errors
-/// [`AdviceError::NeedsLatencies`].
+/// [`AdviceError::NeedsLatencies`], [`AdviceError::NeedsCounters`].
 pub(super) fn order(
     ranker: Ranker,
     problem: &Problem,
@@ -177,6 +183,11 @@ pub(super) fn order(
         Ranker::LatencyWeighted => {
             let scores = baseline::latency_weighted(tables, summary, Window::WHOLE)
                 .ok_or(AdviceError::NeedsLatencies { sampler })?;
+            let score = |number: usize| movable.get(number).and_then(|&place| scores.get(place)).copied();
+            most_first(&|number, _| per_byte(score(number).unwrap_or(0.0), number))
+        }
+        Ranker::SoarAol => {
+            let scores = baseline::soar_scores(tables, summary).ok_or(AdviceError::NeedsCounters { sampler })?;
             let score = |number: usize| movable.get(number).and_then(|&place| scores.get(place)).copied();
             most_first(&|number, _| per_byte(score(number).unwrap_or(0.0), number))
         }
