@@ -6,7 +6,8 @@
 
 use crate::cli::SimulateArguments;
 use crate::failure::Failure;
-use crate::simulate::Simulation;
+use crate::launch::Ended;
+use crate::simulate::{Finished, Simulation};
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -66,7 +67,7 @@ pub(crate) fn simulate(
     }
     let simulation = Simulation::new(arguments)?;
     super::rewind_input();
-    let first = simulation.run(&simulation.config)?;
+    let first = whole(simulation.run(&simulation.config)?)?;
     simulation.write(&first, &profile, true)?;
     crate::record::look_up_symbols_again(&profile, &[])?;
     let (mut simulated, members) = read(&profile)?;
@@ -75,12 +76,33 @@ pub(crate) fn simulate(
     }
     let (wanted, config) = simulated.second(&simulation.config, &first.outcome, &members);
     super::rewind_input();
-    let second = simulation.run(&config)?;
+    let second = whole(simulation.run(&config)?)?;
     simulated.sets = timed(&wanted, &config, &second.outcome);
     let cannot = |error: std::io::Error| Failure::cannot(format!("cannot write {}: {error}", sets.display()));
     let text = serde_json::to_vec(&simulated.sets).map_err(|error| cannot(error.into()))?;
     std::fs::write(&sets, text).map_err(cannot)?;
     Ok(simulated)
+}
+
+/// A run from which something follows: the program did not fail in it, and some of it was counted.
+fn whole(finished: Finished) -> Result<Finished, Failure> {
+    let how = match finished.ended {
+        Ended::Exited(0) => None,
+        Ended::Exited(status) => Some(format!("with exit status {status}")),
+        Ended::Killed(signal) => Some(format!("by signal {signal}")),
+    };
+    if let Some(how) = how {
+        let remarks = finished.remarks.join(" ");
+        return Err(Failure::cannot(format!("the simulated program ended {how}. {remarks}").trim_end().to_owned())
+            .mend("tierscope simulate with the same command shows what it prints"));
+    }
+    if finished.outcome.totals.counted_instructions == 0 {
+        let all = finished.outcome.totals.instructions;
+        return Err(Failure::cannot(format!("of the program's {all} instructions none were simulated")).mend(
+            "begin earlier: a mark of --from-mark that the program sets, or less of --fast-forward and --warm-up",
+        ));
+    }
+    Ok(finished)
 }
 
 /// What an earlier run left; `None` where it left nothing whole.

@@ -105,6 +105,18 @@ fn a_program_without_anything_to_place_is_told_so() {
 }
 
 #[test]
+fn a_run_that_says_nothing_is_no_reason_to_abstain() {
+    if !have(&[Need::C, Need::Qemu]) {
+        return;
+    }
+    let options = ["--from-mark", "never", "--max-instructions", "10M"];
+    let refused = run(eval(&options).args(tables().line()).arg("large")).expect(3);
+    assert!(refused.stderr.contains("instructions none were simulated"), "{refused:?}");
+    let failed = run(eval(&[]).args(["sh", "-c", "exit 4"])).expect(3);
+    assert!(failed.stderr.contains("failed (exit status 4)"), "{failed:?}");
+}
+
+#[test]
 fn what_cannot_be_evaluated_is_refused_before_anything_is_run() {
     let mut command = tierscope();
     let refused =
