@@ -151,7 +151,9 @@ pub(super) fn text(program: &str, objects: &Labelled, judged: &[Judged]) -> Stri
                 size / llc
             );
             if *untimed > 0 {
-                text += &format!("{untimed} more were timed in part only, and are in none of what follows\n");
+                text += &format!(
+                    "{untimed} more reach memory only where nothing was timed, or were timed in part: they are in none of what follows\n"
+                );
             }
         }
         text += &format!("\nslow memory {}: what objects cost alone, and what was predicted of them\n", judged.tiers);

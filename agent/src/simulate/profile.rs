@@ -163,7 +163,55 @@ pub(super) fn write(path: &Path, force: bool, meta: Meta, found: Found<'_>) -> R
             writer.flush().map_err(failure)?;
         }
     }
+    for row in unrecorded(&found, &sites, &clock) {
+        writer.allocations().push(row);
+    }
     writer.finish().map_err(failure)
+}
+
+/// A row for the blocks of each object that were too small to be recorded, so that the object has its size: as many blocks as the largest
+/// goes into what was live at most beyond the recorded ones, from the object's first sight to the end.
+fn unrecorded(found: &Found<'_>, sites: &FxHashMap<u64, u32>, clock: &Clock) -> Vec<AllocationRow> {
+    let mut recorded: FxHashMap<ObjectId, Vec<(u64, bool, u64)>> = FxHashMap::default();
+    for row in found.allocations {
+        recorded.entry(row.object).or_default().extend([(row.time, true, row.bytes), (row.freed, false, row.bytes)]);
+    }
+    // Where blocks lie matters to the features of several threads, which count from the lowest address.
+    let mut lowest: FxHashMap<ObjectId, u64> = FxHashMap::default();
+    for sample in found.samples {
+        lowest.entry(sample.object).and_modify(|low| *low = sample.address.min(*low)).or_insert(sample.address);
+    }
+    let first = found.allocations.len() as u64;
+    let rows = found.outcome.objects.iter().filter_map(|row| {
+        let ObjectKey::Heap { site, .. } = &row.key else { return None };
+        let rest = row.live_bytes_max.saturating_sub(recorded.get_mut(&row.object).map_or(0, |steps| most(steps)));
+        let (object, bytes) = (number(row.object)?, row.bytes.min(rest));
+        (bytes > 0).then_some(())?;
+        Some(AllocationRow {
+            allocation: 0,
+            object,
+            site: *sites.get(site)?,
+            address: lowest.get(&row.object).copied().unwrap_or(0),
+            bytes,
+            weight: rest as f64 / bytes as f64,
+            time_ns: clock.of_instructions(row.first_seen),
+            tid: 0,
+            freed_ns: None,
+        })
+    });
+    rows.zip(first..).map(|(row, allocation)| AllocationRow { allocation, ..row }).collect()
+}
+
+/// The most bytes that lived at once of blocks that were allocated (true) and freed at these times.
+fn most(steps: &mut [(u64, bool, u64)]) -> u64 {
+    // At equal times frees come first: a block that is moved counts once.
+    steps.sort_unstable();
+    let mut live: u64 = 0;
+    let levels = steps.iter().map(|(_, allocates, bytes)| {
+        live = if *allocates { live + bytes } else { live.saturating_sub(*bytes) };
+        live
+    });
+    levels.max().unwrap_or(0)
 }
 
 /// Writes modules and sites; returns the numbers of sites by identity.
@@ -319,5 +367,18 @@ fn sample(sample: &Sample, loads: &mut Loads<'_>, clock: &Clock, timed: bool) ->
         }),
         weight: sample.weight as f32,
         object,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn most_that_lived_at_once_is_counted_in_order_of_time() {
+        assert_eq!(most(&mut [(5, true, 30), (0, true, 20), (4, false, 20), (9, false, 30)]), 30);
+        // Moved: freed and allocated at the same instant.
+        assert_eq!(most(&mut [(0, true, 10), (3, true, 12), (3, false, 10), (u64::MAX, false, 12)]), 12);
+        assert_eq!(most(&mut []), 0);
     }
 }

@@ -1,5 +1,5 @@
 /* Two tables of the same size: the lines of one are chased, those of the other read in an order that is known beforehand. As many lines
-   of either are read. "small" does it in 32 KiB each, which fit into a cache. */
+   of either are read. Beside them a list of small blocks is walked. "small" does it in 32 KiB each, which fit into a cache. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,6 +9,13 @@
 
 __attribute__((noinline)) static char *allocate_chased(size_t bytes) { return malloc(bytes); }
 __attribute__((noinline)) static char *allocate_scattered(size_t bytes) { return malloc(bytes); }
+
+struct node {
+    struct node *next;
+    char rest[40];
+};
+
+__attribute__((noinline)) static struct node *allocate_node(void) { return calloc(1, sizeof(struct node)); }
 
 static uint64_t lot(uint64_t *state) {
     *state = *state * 6364136223846793005u + 1442695040888963407u;
@@ -36,10 +43,20 @@ int main(int argc, char **argv) {
         *(uint64_t *)(chased + order[n] * (size_t)LINE) = order[(n + 1) % lines];
     memset(scattered, 1, lines * LINE);
     free(order);
+    struct node *list = allocate_node(), *last = list;
+    for (size_t n = 1; list && n < (large ? 40000 : 4); n++) {
+        if (!(last->next = allocate_node()))
+            return 1;
+        last = last->next;
+    }
+    if (!list)
+        return 1;
+    last->next = list;
     uint64_t at = 0, sum = 0;
     for (size_t n = 0; n < steps; n++) {
         at = *(volatile uint64_t *)(chased + at * LINE);
         sum += *(volatile uint64_t *)(scattered + lot(&state) % lines * LINE);
+        list = *(struct node *volatile *)&list->next;
     }
     printf("chased to %llu, sum %llu\n", (unsigned long long)at, (unsigned long long)sum);
     free(chased), free(scattered);
