@@ -75,11 +75,32 @@ fn cpu_times(output: &str) -> BTreeMap<u32, f64> {
     output.lines().filter_map(parse).collect()
 }
 
+/// Seconds, over all processors, that a hypervisor gave to others while their clocks ran on: samples are taken in them as well, and a thread's
+/// CPU time leaves them out.
+fn stolen_seconds() -> f64 {
+    // SAFETY: no pointers.
+    let ticks = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
+    let stat = std::fs::read_to_string("/proc/stat").unwrap();
+    let stolen: u64 =
+        stat.lines().next().and_then(|line| line.split_whitespace().nth(8)).map_or(0, |value| value.parse().unwrap());
+    stolen as f64 / ticks as f64
+}
+
+/// The part of successive samples that are closer than half a period. One event's are a period apart, except after one that came late; of
+/// two events that count the same thread it is half of them.
+fn in_pairs(times_ns: &mut [u64]) -> f64 {
+    times_ns.sort_unstable();
+    let gaps = times_ns.windows(2).map(|pair| pair[1] - pair[0]);
+    let close = gaps.filter(|gap| *gap < 500_000_000 / 997).count();
+    close as f64 / times_ns.len().saturating_sub(1).max(1) as f64
+}
+
 #[test]
 fn every_thread_is_sampled_once_for_its_time() {
     if !perf_works() {
         return;
     }
+    let stolen = stolen_seconds();
     let (_, records, output) = record(&["threads", "12", "100"], &SamplerConfig::default());
     let threads = cpu_times(&output);
     assert_eq!(threads.len(), 12);
@@ -100,7 +121,11 @@ fn every_thread_is_sampled_once_for_its_time() {
     for (tid, seconds) in threads {
         let taken = samples(&records).filter(|sample| sample.tid == tid).count() as f64;
         let expected = seconds * 997.0;
-        assert!((taken - expected).abs() < 0.1 * expected + 2.0, "thread {tid}: {taken} samples, {expected} expected");
+        let beside = if taken > expected { (stolen_seconds() - stolen) * 997.0 } else { 0.0 };
+        assert!(
+            (taken - expected).abs() < 0.1 * expected + beside + 2.0,
+            "thread {tid}: {taken} samples, {expected} expected and {beside} beside its time"
+        );
         assert!(born.contains(&tid) && ended.contains(&tid));
     }
 }
@@ -154,6 +179,7 @@ fn attaching_finds_present_and_future_threads_and_counts_none_twice() {
         return;
     }
     for _ in 0..3 {
+        let stolen = stolen_seconds();
         let (output, stdout) = pipe();
         let mut child = Child::stopped(&[program(), "threads", "300", "10"], None, Some(stdout));
         child.release();
@@ -172,7 +198,14 @@ fn attaching_finds_present_and_future_threads_and_counts_none_twice() {
         let of_thread = |tid: u32| samples(&records).filter(|sample| sample.tid == tid).count();
         for (&tid, &seconds) in &threads {
             let most = (seconds * 997.0 * 1.2).ceil() as usize + 2;
-            assert!(of_thread(tid) <= most, "{} samples of thread {tid}, {most} at most", of_thread(tid));
+            let mut times: Vec<u64> =
+                samples(&records).filter(|sample| sample.tid == tid).map(|sample| sample.time_ns).collect();
+            let pairs = in_pairs(&mut times);
+            assert!(
+                times.len() <= most || pairs < 0.4,
+                "{} samples of thread {tid}, {most} at most; {pairs} in pairs",
+                times.len()
+            );
         }
         // Of those born before, a part had run already.
         let born: Vec<u32> = records
@@ -185,7 +218,11 @@ fn attaching_finds_present_and_future_threads_and_counts_none_twice() {
         assert!(born.len() > 200, "{} threads born after", born.len());
         let taken = born.iter().map(|&tid| of_thread(tid)).sum::<usize>() as f64;
         let expected = born.iter().map(|tid| threads[tid]).sum::<f64>() * 997.0;
-        assert!((taken - expected).abs() < 0.1 * expected, "{taken} samples, {expected} expected");
+        let beside = if taken > expected { (stolen_seconds() - stolen) * 997.0 } else { 0.0 };
+        assert!(
+            (taken - expected).abs() < 0.1 * expected + beside,
+            "{taken} samples, {expected} expected and {beside} beside"
+        );
         for tid in born {
             // A processor that is itself waiting for one takes ticks late: a sample or two of a short life may be missing.
             let least = ((threads[&tid] * 997.0 * 0.6) as usize).saturating_sub(2).max(1);
@@ -206,6 +243,7 @@ fn what_a_full_ring_loses_is_counted() {
     if !perf_works() {
         return;
     }
+    let stolen = stolen_seconds();
     let (output, stdout) = pipe();
     let mut child = Child::stopped(&[program(), "burn", "400"], None, Some(stdout));
     let config = SamplerConfig { ring_pages: 1, rate_hz: 4000, ..SamplerConfig::default() };
@@ -219,7 +257,11 @@ fn what_a_full_ring_loses_is_counted() {
     let expected = seconds * 4000.0;
     assert!(lost > 1000, "{lost} lost");
     let total = taken + lost as f64;
-    assert!((total - expected).abs() < 0.05 * expected + 60.0, "{taken} taken, {lost} lost, {expected} expected");
+    let beside = if total > expected { (stolen_seconds() - stolen) * 4000.0 } else { 0.0 };
+    assert!(
+        (total - expected).abs() < 0.05 * expected + beside + 60.0,
+        "{taken} taken, {lost} lost, {expected} expected and {beside} beside"
+    );
     assert_eq!(child.wait(), 0);
 }
 
