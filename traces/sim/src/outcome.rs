@@ -185,7 +185,8 @@ pub const ROW_BYTES: usize = 48;
 /// A load that missed the last-level cache, as a PMU would have sampled it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Sample {
-    /// Cycles of the all-fast lane; instructions of all threads, without timing.
+    /// Cycles of the all-fast lane, where those between windows are taken to be as fast as the window before; instructions of all threads,
+    /// without timing.
     pub time: u64,
     /// The instruction.
     pub ip: u64,

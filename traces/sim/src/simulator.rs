@@ -218,7 +218,7 @@ impl Simulator {
         });
         match timed {
             Some(timed) => {
-                timed.execute((cpu, now.instructions), block, accesses, served, &effects.traffic, chosen);
+                timed.execute(cpu, block, accesses, served, &effects.traffic, chosen);
             }
             None => samples.extend(chosen.map(|(_, sample)| sample)),
         }
@@ -348,7 +348,7 @@ impl Simulator {
         let running = self.running.get(usize::from(cpu)).copied().flatten();
         let thread = running.and_then(|running| self.threads.get(running.thread));
         let instructions = self.totals.instructions;
-        let time = self.timed.as_ref().and_then(|timed| timed.now(cpu)).unwrap_or(instructions);
+        let time = self.timed.as_ref().map_or(instructions, |timed| timed.now(cpu));
         Now { time, instructions, tid: thread.map_or(0, |thread| thread.tid) }
     }
 
@@ -388,9 +388,9 @@ impl Simulator {
     /// What was found.
     pub fn finish(self) -> Outcome {
         let Self { mut totals, mut counts, space, .. } = self;
-        let (names, instructions) = (&self.names, totals.instructions);
+        let names = &self.names;
         let Times { lanes, stretches, closed_lanes } =
-            self.timed.map_or_else(Times::default, |timed| timed.finish(instructions, names, &mut counts));
+            self.timed.map_or_else(Times::default, |timed| timed.finish(names, &mut counts));
         for (counts, [loads, stores]) in counts.iter_mut().zip(self.touches) {
             (counts.loads, counts.stores) = (loads, stores);
         }

@@ -10,12 +10,11 @@ use crate::stretches::Stretches;
 use crate::timing::{Execution, Timing};
 use std::collections::VecDeque;
 
-/// A simulation's clock.
+/// A simulation's clock: cycles of the all-fast lane, those between windows estimated.
 #[derive(Debug)]
 pub(crate) struct Timed {
     timing: Timing,
-    /// Whether the whole run is timed, so that its cycles are a clock.
-    is_clock: bool,
+    between: Between,
     /// Samples whose latency is not known yet or that come after one of those, in order, with whether it is.
     waiting: VecDeque<(Sample, bool)>,
     /// Number of the first of them.
@@ -38,7 +37,7 @@ impl Timed {
     pub(crate) fn new(config: &Config) -> Option<Self> {
         config.timing.then(|| Self {
             timing: Timing::new(config),
-            is_clock: config.sampling.is_none(),
+            between: Between::default(),
             waiting: VecDeque::new(),
             first: 0,
             observed: Vec::new(),
@@ -46,11 +45,10 @@ impl Timed {
         })
     }
 
-    /// A thread executed a block, the `instructions`-th of the run among it. `samples` are those among its accesses, by index, without
-    /// their latencies.
+    /// A thread executed a block. `samples` are those among its accesses, by index, without their latencies.
     pub(crate) fn execute(
         &mut self,
-        (cpu, instructions): (u16, u64),
+        cpu: u16,
         block: &Block,
         accesses: &[Access],
         served: &[Served],
@@ -65,19 +63,28 @@ impl Timed {
             self.waiting.push_back((sample, false));
         }
         let execution = Execution { block, accesses, served, traffic, observed: &self.observed };
-        if !self.timing.execute(usize::from(cpu), execution) {
+        if self.timing.execute(usize::from(cpu), execution) {
+            self.between.end();
+        } else {
             self.waiting.iter_mut().skip(before).for_each(|(_, known)| *known = true);
+            self.between.pass(block.ops.len() as u64, &self.timing);
+        }
+        // That of what was timed until now comes from there; what passed between windows before it, from here.
+        for (sample, known) in self.waiting.iter_mut().skip(before) {
+            if !*known {
+                sample.time = self.between.cycles();
+            }
         }
         let timed = self.timing.timed();
         if self.stretches.ends(timed) {
             let counters = self.timing.counters();
-            self.stretches.end(timed, self.until(instructions), counters);
+            self.stretches.end(timed, self.until(), counters);
         }
     }
 
-    /// The time on the clock of samples when so many instructions were executed.
-    fn until(&self, instructions: u64) -> u64 {
-        if self.is_clock { self.timing.latest_cycles() } else { instructions }
+    /// The latest time on the clock of samples.
+    fn until(&self) -> u64 {
+        self.timing.latest_cycles() + self.between.cycles()
     }
 
     /// A thread executed a block that is not counted.
@@ -94,9 +101,9 @@ impl Timed {
         self.timing.object(object, tiers);
     }
 
-    /// Cycles of the all-fast lane, where they are a clock.
-    pub(crate) fn now(&self, cpu: u16) -> Option<u64> {
-        self.is_clock.then(|| self.timing.now(usize::from(cpu)))
+    /// Cycles of the all-fast lane on a cpu.
+    pub(crate) fn now(&self, cpu: u16) -> u64 {
+        self.timing.now(usize::from(cpu)) + self.between.cycles()
     }
 
     /// Moves samples that are complete to the end of `into`.
@@ -105,9 +112,7 @@ impl Timed {
             let index = observed.number.wrapping_sub(self.first) as usize;
             if let Some((sample, known)) = self.waiting.get_mut(index) {
                 (sample.latency, *known) = (observed.latency, true);
-                if self.is_clock {
-                    sample.time = observed.time;
-                }
+                sample.time += observed.time;
             }
         }
         let known = self.waiting.iter().take_while(|(_, known)| *known).count();
@@ -120,10 +125,10 @@ impl Timed {
         self.timing.flush();
     }
 
-    /// The placements and their times, of a run of so many instructions. Stalls go to the counts of objects.
-    pub(crate) fn finish(mut self, instructions: u64, config: &Names, counts: &mut [Counts]) -> Times {
+    /// The placements and their times. Stalls go to the counts of objects.
+    pub(crate) fn finish(mut self, config: &Names, counts: &mut [Counts]) -> Times {
         let lanes = self.timing.finish();
-        let (until, timed, counters) = (self.until(instructions), self.timing.timed(), self.timing.counters());
+        let (until, timed, counters) = (self.until(), self.timing.timed(), self.timing.counters());
         for (counts, stalled) in counts.iter_mut().zip(self.timing.stalls()) {
             counts.stall_cycles = stalled;
         }
@@ -139,6 +144,50 @@ impl Timed {
             lanes: lanes.into_iter().map(lane).collect(),
             stretches: self.stretches.finish(timed, until, counters),
             closed_lanes: self.timing.closed_lanes(),
+        }
+    }
+}
+
+/// The time that passes between windows: their instructions take as long as those of the window before. Before the first an instruction
+/// is a cycle.
+#[derive(Debug, Default)]
+struct Between {
+    /// Cycles until the last window.
+    before: f64,
+    /// Instructions since.
+    instructions: u64,
+    /// Cycles of an instruction in the window before them; none where the first is still to come.
+    each: Option<f64>,
+    /// Cycles and timed instructions when that window began.
+    began: (u64, u64),
+    is_open: bool,
+}
+
+impl Between {
+    /// Cycles that have passed between windows.
+    fn cycles(&self) -> u64 {
+        (self.before + self.instructions as f64 * self.each.unwrap_or(1.0)) as u64
+    }
+
+    /// So many instructions are not timed. The first of them end the window.
+    fn pass(&mut self, instructions: u64, timing: &Timing) {
+        if !self.is_open {
+            self.is_open = true;
+            let now = (timing.latest_cycles(), timing.timed());
+            let (cycles, timed) = (now.0.saturating_sub(self.began.0), now.1.saturating_sub(self.began.1));
+            if timed > 0 {
+                self.each = Some(cycles as f64 / timed as f64);
+            }
+            self.began = now;
+        }
+        self.instructions += instructions;
+    }
+
+    /// A window begins, or goes on.
+    fn end(&mut self) {
+        if self.is_open {
+            self.before += self.instructions as f64 * self.each.unwrap_or(1.0);
+            (self.instructions, self.is_open) = (0, false);
         }
     }
 }
