@@ -190,6 +190,31 @@ fn recorded_weights_of_experts_depend_on_nothing_and_visited_vertices_are_stored
 }
 
 #[test]
+fn misses_of_chains_that_are_walked_at_once_have_little_time_between_them() {
+    let mut program = Program::new(SamplerKind::Sim, &[64 * MIB, 64 * MIB]);
+    // As many misses, one after the other; then the time between those of the first is made an eighth.
+    program.run(800, 1, &[reads(0)]);
+    let half = program.now_ns;
+    program.run(800, 1, &[reads(1)]);
+    for sample in &mut program.tables.samples {
+        sample.time_ns = if sample.time_ns <= half { sample.time_ns / 8 } else { sample.time_ns - half + half / 8 };
+    }
+    // Another thread that misses meanwhile changes nothing.
+    let at_once = program.tables.samples.clone();
+    program.tables.samples.extend(at_once.into_iter().step_by(5).map(|sample| SampleRow {
+        tid: 2,
+        object: None,
+        ..sample
+    }));
+    let found = program.observe();
+    let [together, alone] =
+        [0, 1].map(|object: usize| (found[object].get(Name::GapRatio), found[object].error(Name::GapRatio)));
+    assert!((alone.0 / together.0 / 8.0 - 1.0).abs() < 0.05, "{together:?} {alone:?}");
+    assert!(together.1 > 0.0 && together.1 < 0.2 * together.0 && alone.1 > 0.0 && alone.1 < 0.2 * alone.0);
+    assert!((found[0].get(Name::LatencyRatio) - found[1].get(Name::LatencyRatio)).abs() < 0.05);
+}
+
+#[test]
 fn a_stream_a_chase_and_a_histogram_are_told_apart() {
     for sampler in [SamplerKind::Clock, SamplerKind::Sim] {
         let mut program = Program::new(sampler, &[64 * MIB, 64 * MIB, 64 * MIB]);

@@ -187,6 +187,7 @@ features! {
         LatencyShare "latency_share" ["1"] LEVELS ESTIMATED "Its part of the latencies of all sampled misses, added up (PACT).";
         LatencyRatio "latency_ratio" ["1"] LEVELS ESTIMATED "The mean latency of its misses over the mean of all.";
         LatencyP90Ratio "latency_p90_ratio" ["1"] LEVELS ESTIMATED "The 90th percentile of the latency of its misses over the mean of all.";
+        GapRatio "gap_ratio" ["1"] LEVELS ESTIMATED "The mean time from the miss before to each of its sampled misses, over the mean of all.";
         DtlbShare "dtlb_share" ["1"] LEVELS ESTIMATED "Part of its samples that missed the first data TLB.";
         WalkShare "walk_share" ["1"] LEVELS ESTIMATED "Part of its samples that walked the page table.";
     }

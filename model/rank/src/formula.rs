@@ -15,7 +15,8 @@
 //!
 //! **Levels.** Loads that missed per cycle times their latency is how many are outstanding on average (Little's law). Those whose
 //! address had to be loaded first come one at a time; of the others four wait together. A share of the latencies
-//! (PACT, ASPLOS'26) divides this among objects.
+//! (PACT, ASPLOS'26) divides this among objects. None of them waits longer than the time between its misses, whatever depends on what: eight
+//! chains that are walked at once wait together.
 //!
 //! **Monotone.** Both parts grow with every share of samples and with every ratio of the tiers, or stay; more time in the same bytes,
 //! too, which makes them denser.
@@ -115,7 +116,11 @@ fn levels(features: &Features, share: f64, waiting: f64) -> Estimate {
         _ => 1.0,
     };
     let alone = dependent + (1.0 - dependent) / OVERLAP;
-    let latency = (share * outstanding * alone).min(1.0) * waiting;
+    let between = match (features.known(Name::MissShare), features.known(Name::GapRatio)) {
+        (Some(misses), Some(gap)) => (misses * gap).clamp(0.0, 1.0),
+        _ => 1.0,
+    };
+    let latency = (share * outstanding * alone).min(between) * waiting;
     let granule = (features.known(Name::GranuleBytes).unwrap_or(LINE_BYTES) / LINE_BYTES).max(1.0);
     let moved = LINE_BYTES * (1.0 + (1.0 - sequential) * (granule - 1.0));
     let asked_gbs = rate.unwrap_or(0.0) * share * moved * NOMINAL_GHZ;
@@ -195,6 +200,15 @@ mod tests {
             estimate(Family::Clock, &features).unwrap().sum()
         };
         assert!(of(4.0) < 0.5 * of(0.0) && of(0.0) > 0.8);
+    }
+
+    #[test]
+    fn what_waits_together_waits_no_longer_than_the_time_between_its_misses() {
+        let mut features = chase();
+        features.set_exact(Name::MissShare, 0.8);
+        features.set_exact(Name::GapRatio, 0.125);
+        let estimate = estimate(Family::Levels, &features).unwrap();
+        assert!((estimate.latency - 0.2).abs() < 1e-9, "{estimate:?}");
     }
 
     #[test]

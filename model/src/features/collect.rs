@@ -16,6 +16,8 @@ pub(super) struct Seen<'a> {
     pub(super) batch: usize,
     /// Place of its object in the summary.
     pub(super) object: Option<usize>,
+    /// Of a miss: nanoseconds since the sampled miss before it, of the same thread.
+    pub(super) gap_ns: Option<u64>,
 }
 
 impl Seen<'_> {
@@ -63,10 +65,16 @@ pub(super) fn collect<'a>(
             weight: plausible(f64::from(row.weight)),
             batch: observed.stretch(row.time_ns, BATCHES),
             object: row.object.and_then(|object| places.get(&object)).copied(),
+            gap_ns: None,
         })
         .filter(|seen| seen.weight > 0.0)
         .collect();
     all.sort_by_key(|seen| seen.row.time_ns);
+    let mut before: FxHashMap<u32, u64> = FxHashMap::default();
+    for seen in all.iter_mut().filter(|seen| seen.misses()) {
+        seen.gap_ns =
+            before.insert(seen.row.tid, seen.row.time_ns).map(|before| seen.row.time_ns.saturating_sub(before));
+    }
     let mut of_object = vec![Vec::new(); objects];
     for seen in &all {
         if let Some(samples) = seen.object.and_then(|object| of_object.get_mut(object)) {

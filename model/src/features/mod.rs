@@ -260,6 +260,7 @@ impl Context<'_> {
         let latency = latency::measure(samples, program.miss_latency);
         set(Name::LatencyRatio, latency.ratio);
         set(Name::LatencyP90Ratio, latency.p90_ratio);
+        set(Name::GapRatio, latency::gap_ratio(samples, program.miss_gap));
         let (mut beyond_first, mut walks) = (Ratio::default(), Ratio::default());
         for (seen, tlb) in samples.iter().filter_map(|seen| Some((seen, program::translation(seen)?))) {
             beyond_first.add(seen.batch, seen.weight, tlb.missed_first);

@@ -345,7 +345,9 @@ mod tests {
         let owned: Vec<Vec<(SampleRow, usize)>> = objects.iter().map(|rows| seen(rows)).collect();
         let samples: Vec<Vec<Seen<'_>>> = owned
             .iter()
-            .map(|rows| rows.iter().map(|(row, _)| Seen { row, weight: 1.0, batch: 0, object: Some(0) }).collect())
+            .map(|rows| {
+                rows.iter().map(|(row, _)| Seen { row, weight: 1.0, batch: 0, object: Some(0), gap_ns: None }).collect()
+            })
             .collect();
         measure(&samples)
     }

@@ -23,6 +23,8 @@ pub(super) struct Program {
     /// All misses, weighed by their latencies.
     pub(super) latencies: Ratio,
     pub(super) miss_latency: Estimate,
+    /// Nanoseconds.
+    pub(super) miss_gap: Estimate,
     pub(super) store_share: Estimate,
     /// Whether the sampler takes stores at all.
     pub(super) sees_stores: bool,
@@ -99,6 +101,7 @@ impl Program {
             all: part(&|_| true, &|seen| Some(is_movable(seen))),
             movable: of_movable(&|_| Some(true)),
             miss_latency: latency::mean(collected.all.iter()),
+            miss_gap: latency::mean_gap(collected.all.iter()),
             miss_rate: miss_rate(meta, family, collected, &misses),
             misses,
             latencies,
