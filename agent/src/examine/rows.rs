@@ -6,7 +6,7 @@ use super::simulated::Simulated;
 use crate::failure::Failure;
 use rustc_hash::{FxHashMap, FxHashSet};
 use tierscope_model::advice;
-use tierscope_model::features::{Observed, Window, features};
+use tierscope_model::features::{FeaturesError, Observed, Window, features};
 use tierscope_rank::{Counted, Features, Row, Set, Table, TierPair};
 use tierscope_traces::{Host, SimulatedTiers, Tables};
 
@@ -57,12 +57,17 @@ pub(crate) fn table(case: &Measured<'_>, native: &Recorded, simulated: &Simulate
     let clock =
         features(&native.meta, &native.tables, &native.summary, window(&native.tables), native_llc).map_err(failure)?;
     let levels =
-        features(&simulated.meta, &simulated.tables, &simulated.summary, window(&simulated.tables), case.llc_bytes)
-            .map_err(failure)?;
+        features(&simulated.meta, &simulated.tables, &simulated.summary, window(&simulated.tables), case.llc_bytes);
     let by_place = |observed: Observed| -> FxHashMap<usize, Features> {
         observed.objects.into_iter().map(|object| (object.object, object.features)).collect()
     };
-    let (clock, levels) = (by_place(clock), by_place(levels));
+    let clock = by_place(clock);
+    let levels = match levels {
+        Ok(observed) => by_place(observed),
+        // Whoever misses less than once in all that was simulated is known by the clock alone.
+        Err(FeaturesError::NoSamples { .. }) => FxHashMap::default(),
+        Err(error) => return Err(failure(error)),
+    };
     let partners = pairing::pair(&simulated.summary, &native.summary);
     let hotness = advice::hotness(&simulated.tables);
     let soar = advice::baseline::soar_scores(&simulated.tables, &simulated.summary);
