@@ -198,6 +198,21 @@ fn a_prediction_names_what_moved_it() {
 }
 
 #[test]
+fn an_object_is_predicted_the_same_whatever_is_asked_about_with_it() {
+    for family in Family::ALL {
+        let mut asked: Vec<_> = table().rows.iter().map(|row| support::question(row, family)).collect();
+        // Some that the learner is not asked about, in no order.
+        asked.iter_mut().step_by(7).for_each(|(features, _)| features.set_exact(Name::Samples, 1.0));
+        asked.iter_mut().step_by(11).for_each(|(features, _)| *features = Features::default());
+        let together = model(family).predict(family, &asked).unwrap();
+        assert!(together.iter().any(|said| said.unsure) && together.iter().any(|said| !said.unsure));
+        for (question, said) in asked.iter().zip(&together).take(200) {
+            assert_eq!(&model(family).predict(family, std::slice::from_ref(question)).unwrap()[0], said);
+        }
+    }
+}
+
+#[test]
 fn a_stored_model_says_what_the_model_says() {
     let read = Model::from_json(stored(), "k").unwrap();
     assert_eq!(&read, model(Family::Clock));

@@ -15,7 +15,7 @@ use super::{BUDGETS, CaseOf, LEAST, NOTHING, Ranker, cases, mean};
 use crate::data::Data;
 use crate::feature::{Family, Group};
 use crate::learn::inputs::Target;
-use crate::learn::{Ensemble, Kind, LearnError, Scratch};
+use crate::learn::{Ensemble, Kind, LearnError};
 use crate::model::{cost, judge, splits};
 use crate::random::in_parallel;
 use crate::table::{Case, Row, Table};
@@ -94,13 +94,11 @@ fn ablate(
     let alone = physics && choice.groups.len() == 2;
     let kind = if alone { Kind::Formula } else { Kind::Forest };
     let mut values = vec![0.0; data.len()];
-    let mut scratch = Scratch::default();
     for (train, test) in splits {
         let trained = Ensemble::train(data, train, kind, target, &choice.groups)?;
-        for &row in test {
-            let (Some(features), Some(&formula)) = (data.features.get(row), data.formula.get(row)) else { continue };
-            let said = trained.say(features, &mut scratch);
-            if let Some(slot) = values.get_mut(row) {
+        let said = trained.predictor().say(test.iter().filter_map(|&row| data.features.get(row)));
+        for (&row, said) in test.iter().zip(said) {
+            if let (Some(slot), Some(&formula)) = (values.get_mut(row), data.formula.get(row)) {
                 *slot = cost(target, formula, said.mean);
             }
         }

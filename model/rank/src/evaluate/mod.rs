@@ -18,10 +18,9 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::data::Data;
-use crate::feature::Family;
+use crate::data::{Data, prepared};
+use crate::feature::{Family, Features};
 use crate::judge::{kendall_tau, ndcg};
-use crate::learn::Scratch;
 use crate::model::{Model, Predicted, TrainError};
 use crate::random::{Random, in_parallel};
 use crate::table::{Case, Row, Set, Table};
@@ -245,11 +244,10 @@ fn cases(table: &Table) -> Vec<CaseOf<'_>> {
 
 fn judge_case(part: &mut Part, model: &Model, case: &CaseOf) {
     let family = model.family();
-    let mut scratch = Scratch::default();
     let mut predicted: BTreeMap<&str, Predicted> = BTreeMap::new();
-    for row in &case.rows {
-        let Some(features) = row.features(family) else { continue };
-        let said = model.predict_prepared(&crate::data::prepared(family, features), &mut scratch);
+    let known = case.rows.iter().filter_map(|row| Some((*row, prepared(family, row.features(family)?))));
+    let (rows, features): (Vec<&Row>, Vec<Features>) = known.unzip();
+    for (row, said) in rows.into_iter().zip(model.predict_prepared(&features)) {
         let (low, high) = said.interval;
         let covers = low <= row.criticality.max(0.0) && row.criticality <= high;
         part.covered.count(covers);

@@ -119,9 +119,9 @@ impl Inputs {
         self.columns.len()
     }
 
-    /// The name of a column's feature.
-    pub(crate) fn name(&self, column: usize) -> Option<Name> {
-        self.names.get(column).copied().flatten()
+    /// By column, the name of its feature.
+    pub(crate) fn names(&self) -> &[Option<Name>] {
+        &self.names
     }
 
     /// Which columns a correction may not fall with.
@@ -140,6 +140,14 @@ impl Inputs {
                 (false, None) => column.median,
                 (false, Some(value)) => value.clamp(column.range.0, column.range.1),
             }
+        }));
+    }
+
+    /// By column, the standard error of such a row, appended.
+    pub(crate) fn errors(&self, features: &Features, out: &mut Vec<f64>) {
+        out.extend(self.columns.iter().zip(&self.names).map(|(column, name)| {
+            let error = name.filter(|_| !column.indicator).map_or(0.0, |name| features.error(name));
+            if error.is_finite() { error.min(column.range.1 - column.range.0) } else { 0.0 }
         }));
     }
 

@@ -17,25 +17,24 @@ mod boosted;
 mod forests;
 pub(crate) mod inputs;
 mod pairwise;
+mod said;
 pub(crate) mod trees;
+mod walk;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::data::{BOUNDS, Data};
-use crate::feature::{Features, Group};
+use crate::data::Data;
+use crate::feature::Group;
 use crate::random::Random;
 use inputs::{Inputs, Target};
 use trees::Forest;
 
+pub(crate) use said::{Block, Predictor, Said};
+pub(crate) use walk::BLOCK;
+
 /// How often each learner is trained, on programs drawn with replacement.
 pub(crate) const MEMBERS: usize = 4;
-
-/// Draws of a normal distribution, in an order without a pattern: quantiles from 2 to 98 %, shuffled.
-const NORMAL: [f64; 23] = [
-    -2.02, -0.22, 1.15, -0.94, 0.22, 2.02, -0.45, 0.68, -1.35, 0.0, 1.35, -0.68, 0.45, -1.68, -0.11, 1.68, -1.15, 0.11,
-    0.94, -0.33, 0.56, -0.56, 0.33,
-];
 
 /// Why nothing was learnt.
 #[derive(Debug, Error)]
@@ -99,36 +98,6 @@ pub(crate) enum Member {
 }
 
 impl Member {
-    pub(crate) fn value(&self, row: &[f64]) -> f64 {
-        match self {
-            Self::Trees(forest) => forest.value(row),
-            Self::Linear { weights, centres, offset } => {
-                let terms = weights.iter().zip(centres).zip(row);
-                offset + terms.map(|((weight, centre), value)| weight * (value - centre)).sum::<f64>()
-            }
-            Self::Mean(members) => {
-                members.iter().map(|member| member.value(row)).sum::<f64>() / members.len().max(1) as f64
-            }
-        }
-    }
-
-    /// The value, adding to `moved`, by column, `part` of what each column moved it.
-    fn explain(&self, row: &[f64], part: f64, moved: &mut [f64]) -> f64 {
-        match self {
-            Self::Trees(forest) => forest.explain(row, part, moved),
-            Self::Linear { weights, centres, .. } => {
-                for (((slot, weight), centre), value) in moved.iter_mut().zip(weights).zip(centres).zip(row) {
-                    *slot += part * weight * (value - centre);
-                }
-                self.value(row)
-            }
-            Self::Mean(members) => {
-                let own = 1.0 / members.len().max(1) as f64;
-                members.iter().map(|member| member.explain(row, part * own, moved)).sum::<f64>() * own
-            }
-        }
-    }
-
     pub(crate) fn is_sound(&self, columns: usize) -> bool {
         match self {
             Self::Trees(forest) => forest.is_sound(columns),
@@ -202,25 +171,6 @@ pub(crate) struct Ensemble {
     pub(crate) members: Vec<Member>,
 }
 
-/// Room for one row, used again for the next.
-#[derive(Default)]
-pub(crate) struct Scratch {
-    row: Vec<f64>,
-    noisy: Vec<f64>,
-    /// By column, its standard error.
-    steps: Vec<f64>,
-    /// By column, what moved the correction of the last row.
-    pub(crate) moved: Vec<f64>,
-}
-
-/// What an ensemble says of a row.
-pub(crate) struct Said {
-    /// The mean of the members.
-    pub(crate) mean: f64,
-    /// Their standard deviation, each with the features moved by a draw of their errors.
-    pub(crate) spread: f64,
-}
-
 impl Ensemble {
     /// Trains on some rows of `data`, with features of some groups.
     pub(crate) fn train(
@@ -263,43 +213,6 @@ impl Ensemble {
                 && column.range.0 <= column.range.1
         };
         self.inputs.columns.iter().all(finite) && self.members.iter().all(|member| member.is_sound(columns))
-    }
-
-    /// What it says of features into which the formula was put.
-    pub(crate) fn say(&self, features: &Features, scratch: &mut Scratch) -> Said {
-        let Scratch { row, noisy, moved, steps } = scratch;
-        row.clear();
-        moved.clear();
-        steps.clear();
-        if self.members.is_empty() {
-            return Said { mean: 0.0, spread: 0.0 };
-        }
-        self.inputs.fill(features, row);
-        moved.resize(row.len(), 0.0);
-        steps.extend((0..row.len()).map(|column| self.step(column, features)));
-        let count = self.members.len() as f64;
-        let (mut mean, mut sum, mut squares) = (0.0, 0.0, 0.0);
-        for (number, member) in self.members.iter().enumerate() {
-            // The first, which was trained on every program once, explains for all: explaining takes twice the time.
-            mean += if number == 0 { member.explain(row, 1.0, moved) } else { member.value(row) } / count;
-            noisy.clear();
-            let draws = (number * 7..).map(|number| NORMAL.get(number % NORMAL.len()).copied().unwrap_or(0.0));
-            noisy.extend(row.iter().zip(steps.iter()).zip(draws).map(|((value, step), draw)| value + step * draw));
-            let value = member.value(noisy);
-            sum += value;
-            squares += value * value;
-        }
-        let variance = (squares - sum * sum / count) / (count - 1.0).max(1.0);
-        let mean = if self.target == Target::Correction { mean.clamp(BOUNDS.0, BOUNDS.1) } else { mean };
-        Said { mean, spread: variance.max(0.0).sqrt() }
-    }
-
-    /// The standard error of a column.
-    fn step(&self, column: usize, features: &Features) -> f64 {
-        let found = self.inputs.columns.get(column).filter(|found| !found.indicator).zip(self.inputs.name(column));
-        let Some((found, name)) = found else { return 0.0 };
-        let error = features.error(name);
-        if error.is_finite() { error.min(found.range.1 - found.range.0) } else { 0.0 }
     }
 }
 
@@ -407,9 +320,9 @@ mod tests {
         let written = serde_json::to_value(&forest).unwrap();
         let trees = written["forest_regressor"]["trees"].as_array().unwrap();
         let trees = trees.iter().map(|tree| trees::Tree::of_list(tree).unwrap()).collect();
-        let ours = Forest { trees, scale: 0.2, offset: 0.0 };
+        let ours = Member::Trees(Forest { trees, scale: 0.2, offset: 0.0 });
         for (row, theirs) in matrix.chunks_exact(3).zip(theirs) {
-            assert!((ours.value(row) - theirs).abs() < 1e-9);
+            assert!((walk::one(&ours, row) - theirs).abs() < 1e-9);
         }
 
         let parameters = XGRegressorParameters::default().with_n_estimators(5).with_base_score(0.5);
@@ -419,9 +332,9 @@ mod tests {
         let written = serde_json::to_value(&boosted).unwrap();
         let trees = written["regressors"].as_array().unwrap();
         let trees = trees.iter().map(|tree| trees::Tree::of_nested(tree).unwrap()).collect();
-        let ours = Forest { trees, scale: step, offset: 0.5 };
+        let ours = Member::Trees(Forest { trees, scale: step, offset: 0.5 });
         for (row, theirs) in matrix.chunks_exact(3).zip(theirs) {
-            assert!((ours.value(row) - theirs).abs() < 1e-9);
+            assert!((walk::one(&ours, row) - theirs).abs() < 1e-9);
         }
     }
 
@@ -450,7 +363,7 @@ mod tests {
             let member = learner.fit(&training, 1).unwrap();
             assert!(member.is_sound(3));
             let left: Vec<f64> =
-                matrix.chunks_exact(3).zip(&targets).map(|(row, target)| target - member.value(row)).collect();
+                matrix.chunks_exact(3).zip(&targets).map(|(row, target)| target - walk::one(&member, row)).collect();
             assert!(spread(&left) < 0.4 * spread(&targets), "{} of {}", spread(&left), spread(&targets));
         }
     }

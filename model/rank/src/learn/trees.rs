@@ -1,4 +1,4 @@
-//! Trees in a form of our own: taken out of smartcore, made monotone, checked when read, walked without looking things up.
+//! Trees in a form of our own: taken out of smartcore, made monotone, checked when read. `walk.rs` walks them.
 //!
 //! **Monotone.** A learner splits where the data says so, noise among it. In a tree in which every split on a rising column has all
 //! values below it at most some bound, and all values above it at least that bound, a point whose rising column grows can only leave
@@ -8,7 +8,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// A split, or a leaf where `below` is 0 (no child is the root).
+/// A split, or a leaf where `below` is 0 (no child is the root); `above` is the node after `below`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Node {
     pub(crate) column: u32,
@@ -33,43 +33,12 @@ pub(crate) struct Forest {
 }
 
 impl Forest {
-    /// What the forest says of a row of a matrix.
-    pub(crate) fn value(&self, row: &[f64]) -> f64 {
-        self.offset + self.scale * self.trees.iter().map(|tree| tree.value(row)).sum::<f64>()
-    }
-
-    /// The same, adding to `moved`, by column, `part` of what each split moved.
-    pub(crate) fn explain(&self, row: &[f64], part: f64, moved: &mut [f64]) -> f64 {
-        let part = part * self.scale;
-        self.offset + self.scale * self.trees.iter().map(|tree| tree.explain(row, part, moved)).sum::<f64>()
-    }
-
     pub(crate) fn is_sound(&self, columns: usize) -> bool {
         self.scale.is_finite() && self.offset.is_finite() && self.trees.iter().all(|tree| tree.is_sound(columns))
     }
 }
 
 impl Tree {
-    fn value(&self, row: &[f64]) -> f64 {
-        let mut node = self.nodes.first();
-        while let Some(split) = node.filter(|node| node.below > 0) {
-            node = self.nodes.get(split.child(row));
-        }
-        node.map_or(0.0, |leaf| leaf.value)
-    }
-
-    fn explain(&self, row: &[f64], part: f64, moved: &mut [f64]) -> f64 {
-        let Some(mut node) = self.nodes.first() else { return 0.0 };
-        while node.below > 0 {
-            let Some(child) = self.nodes.get(node.child(row)) else { break };
-            if let Some(slot) = moved.get_mut(node.column as usize) {
-                *slot += part * (child.value - node.value);
-            }
-            node = child;
-        }
-        node.value
-    }
-
     /// Cuts values so that none falls when a rising column grows.
     pub(crate) fn rise(&mut self, rising: &[bool]) {
         let mut open = vec![(0usize, f64::NEG_INFINITY, f64::INFINITY)];
@@ -98,7 +67,8 @@ impl Tree {
         count > 0
             && self.nodes.iter().enumerate().all(|(at, node)| {
                 let leaf = node.below == 0 && node.above == 0;
-                let split = child(at, node.below) && child(at, node.above) && (node.column as usize) < columns;
+                let children = child(at, node.below) && child(at, node.above) && node.above == node.below + 1;
+                let split = children && (node.column as usize) < columns;
                 node.value.is_finite() && (leaf || (split && node.threshold.is_finite()))
             })
     }
@@ -179,17 +149,16 @@ struct Found {
     children: Option<(usize, usize)>,
 }
 
-impl Node {
-    fn child(&self, row: &[f64]) -> usize {
-        let value = row.get(self.column as usize).copied().unwrap_or(0.0);
-        (if value <= self.threshold { self.below } else { self.above }) as usize
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::learn::Member;
+    use crate::learn::walk::one;
     use serde_json::json;
+
+    fn said(tree: &Tree, row: &[f64]) -> f64 {
+        one(&Member::Trees(Forest { trees: vec![tree.clone()], scale: 1.0, offset: 0.0 }), row)
+    }
 
     fn split(column: u32, below: u32, above: u32, threshold: f64, value: f64) -> Node {
         Node { column, below, above, threshold, value }
@@ -216,21 +185,13 @@ mod tests {
         rises.rise(&[true, false]);
         assert!(rises.is_sound(2));
         for other in [0.0, 1.0] {
-            let values: Vec<f64> = (0..=10).map(|tenth| rises.value(&[f64::from(tenth) / 10.0, other])).collect();
+            let values: Vec<f64> = (0..=10).map(|tenth| said(&rises, &[f64::from(tenth) / 10.0, other])).collect();
             assert!(values.windows(2).all(|pair| pair[0] <= pair[1]), "{values:?}");
         }
-        assert!(falls.value(&[0.6, 1.0]) < falls.value(&[0.4, 1.0]));
+        assert!(said(&falls, &[0.6, 1.0]) < said(&falls, &[0.4, 1.0]));
         let mut free = falls.clone();
         free.rise(&[false, false]);
         assert_eq!(free, falls);
-    }
-
-    #[test]
-    fn what_moved_a_value_adds_up_to_it() {
-        let tree = Tree { nodes: vec![split(1, 1, 2, 0.5, 1.0), leaf(0.25), leaf(4.0)] };
-        let mut moved = [0.0; 2];
-        assert_eq!(tree.explain(&[0.0, 0.9], 1.0, &mut moved), 4.0);
-        assert_eq!(moved, [0.0, 3.0]);
     }
 
     #[test]
@@ -239,6 +200,8 @@ mod tests {
             vec![],
             vec![split(0, 0, 1, 0.5, 0.0), leaf(0.0)],
             vec![split(0, 1, 9, 0.5, 0.0), leaf(0.0)],
+            vec![split(0, 1, 3, 0.5, 0.0), leaf(0.0), leaf(0.0), leaf(0.0)],
+            vec![split(0, 2, 1, 0.5, 0.0), leaf(0.0), leaf(0.0)],
             vec![leaf(f64::NAN)],
             vec![split(7, 1, 2, 0.5, 0.0), leaf(0.0), leaf(0.0)],
             vec![split(0, 1, 2, 0.5, 0.0), split(0, 1, 2, 0.5, 0.0), leaf(0.0)],

@@ -13,7 +13,7 @@ use crate::data::{Data, FLOOR};
 use crate::feature::Group;
 use crate::judge::{kendall_tau, ndcg};
 use crate::learn::inputs::Target;
-use crate::learn::{Ensemble, Kind, LearnError, Scratch};
+use crate::learn::{Ensemble, Kind, LearnError};
 use crate::random::in_parallel;
 
 /// Most parts that programs are divided into; with fewer programs each is left out alone.
@@ -113,10 +113,9 @@ pub(crate) fn held_out(data: &Data, rows: &[usize], folds: usize) -> Result<Vec<
     let parts = in_parallel(splits.len(), |fold| {
         let Some((train, test)) = splits.get(fold) else { return Ok(Vec::new()) };
         let trained = candidates(data, train)?;
-        let mut scratch = Scratch::default();
         let said = trained.iter().map(|ensemble| {
-            let rows = test.iter().filter_map(|&row| {
-                let said = ensemble.say(data.features.get(row)?, &mut scratch);
+            let said = ensemble.predictor().say(test.iter().filter_map(|&row| data.features.get(row)));
+            let rows = test.iter().zip(said).filter_map(|(&row, said)| {
                 Some((row, cost(ensemble.target, *data.formula.get(row)?, said.mean), said.spread))
             });
             rows.collect::<Vec<_>>()
