@@ -15,7 +15,8 @@ use tierscope_sim::outcome::{LaneKind, Outcome};
 use tierscope_sim::{Allocation, Config, Counts, Lane, Level, ObjectId, ObjectKey, Sample, Tlb};
 use tierscope_traces::{
     Access, AddressQuality, AllocationRow, Attribution, CountRow, CounterRow, MarkRow, Meta, ModuleRow, ObjectKind,
-    ObjectRow, PlacementKind, PlacementRow, ProfileWriter, SampleRow, SimulatedTiers, Simulation, SiteRow, series,
+    ObjectRow, PlacementKind, PlacementRow, ProfileWriter, SampleRow, SimulatedTiers, Simulation, SiteRow, TracesError,
+    series,
 };
 
 /// Times of the modelled machine.
@@ -132,8 +133,8 @@ pub(super) fn write(path: &Path, force: bool, meta: Meta, found: Found<'_>) -> R
         ghz: found.config.machine.ghz,
         ticks_per_instruction: all_fast(outcome, 0).map_or(1.0, |lane| lane.cycles as f64 / counted),
     };
-    let sites = sites(outcome, &mut writer);
-    objects(outcome, &sites, &clock, &mut writer);
+    let sites = sites(outcome, &mut writer).map_err(failure)?;
+    objects(outcome, &sites, &clock, &mut writer).map_err(failure)?;
     placements(outcome, found.config, &mut writer);
     counters(outcome, &clock, &mut writer);
     for mark in &outcome.marks {
@@ -142,9 +143,7 @@ pub(super) fn write(path: &Path, force: bool, meta: Meta, found: Found<'_>) -> R
     let mut loads = Loads::new(outcome);
     for row in found.samples {
         writer.samples().push(sample(row, &mut loads, &clock, found.config.timing));
-        if writer.needs_flush() {
-            writer.flush().map_err(failure)?;
-        }
+        make_room(&mut writer).map_err(failure)?;
     }
     for (allocation, row) in (0..).zip(found.allocations) {
         let (Some(object), Some(&site)) = (number(row.object), sites.get(&row.site)) else { continue };
@@ -159,6 +158,7 @@ pub(super) fn write(path: &Path, force: bool, meta: Meta, found: Found<'_>) -> R
             tid: row.tid,
             freed_ns: (row.freed != u64::MAX).then(|| clock.ns(row.freed)),
         });
+        make_room(&mut writer).map_err(failure)?;
         if writer.needs_flush() {
             writer.flush().map_err(failure)?;
         }
@@ -214,8 +214,13 @@ fn most(steps: &mut [(u64, bool, u64)]) -> u64 {
     levels.max().unwrap_or(0)
 }
 
+/// Whatever has millions of rows calls this between them: a full buffer takes no more.
+fn make_room(writer: &mut ProfileWriter) -> Result<(), TracesError> {
+    if writer.needs_flush() { writer.flush() } else { Ok(()) }
+}
+
 /// Writes modules and sites; returns the numbers of sites by identity.
-fn sites(outcome: &Outcome, writer: &mut ProfileWriter) -> FxHashMap<u64, u32> {
+fn sites(outcome: &Outcome, writer: &mut ProfileWriter) -> Result<FxHashMap<u64, u32>, TracesError> {
     for (module, row) in (0..).zip(&outcome.modules) {
         writer.modules().push(ModuleRow {
             module,
@@ -235,11 +240,17 @@ fn sites(outcome: &Outcome, writer: &mut ProfileWriter) -> FxHashMap<u64, u32> {
         for (depth, (module, offset)) in (0..).zip(&row.frames) {
             writer.sites().push(SiteRow { site, depth, module: known(*module), offset: *offset });
         }
+        make_room(writer)?;
     }
-    numbers
+    Ok(numbers)
 }
 
-fn objects(outcome: &Outcome, sites: &FxHashMap<u64, u32>, clock: &Clock, writer: &mut ProfileWriter) {
+fn objects(
+    outcome: &Outcome,
+    sites: &FxHashMap<u64, u32>,
+    clock: &Clock,
+    writer: &mut ProfileWriter,
+) -> Result<(), TracesError> {
     for row in &outcome.objects {
         let Some(object) = number(row.object) else { continue };
         // A program has thousands of globals and tables of its libraries that it never looks at.
@@ -276,8 +287,10 @@ fn objects(outcome: &Outcome, sites: &FxHashMap<u64, u32>, clock: &Clock, writer
         }
         writer.objects().push(written);
         writer.counts().push(counts(Some(object), &row.counts, !outcome.lanes.is_empty()));
+        make_room(writer)?;
     }
     writer.counts().push(counts(None, &outcome.unattributed, !outcome.lanes.is_empty()));
+    Ok(())
 }
 
 fn counts(object: Option<u32>, counts: &Counts, timed: bool) -> CountRow {
@@ -373,6 +386,21 @@ fn sample(sample: &Sample, loads: &mut Loads<'_>, clock: &Clock, timed: bool) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tierscope_traces::{FLUSH_ROWS, Profile};
+
+    #[test]
+    fn a_program_may_have_more_sites_than_a_buffer_holds() {
+        let frames = vec![(None, 7); 64];
+        let site = |site| tierscope_sim::outcome::Site { site, frames: frames.clone() };
+        let outcome = Outcome { sites: (0..3 * FLUSH_ROWS as u64 / 64).map(site).collect(), ..Outcome::default() };
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("p.tsp");
+        let mut writer = ProfileWriter::create(&path, false, Meta::default()).unwrap();
+        assert_eq!(sites(&outcome, &mut writer).unwrap().len(), outcome.sites.len());
+        assert!(writer.sites().len() < 2 * FLUSH_ROWS, "{} rows wait", writer.sites().len());
+        writer.finish().unwrap();
+        assert_eq!(Profile::open(&path).unwrap().tables().sites.len(), 3 * FLUSH_ROWS);
+    }
 
     #[test]
     fn most_that_lived_at_once_is_counted_in_order_of_time() {

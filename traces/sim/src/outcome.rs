@@ -154,7 +154,7 @@ pub struct Approximations {
 }
 
 /// Everything.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 pub struct Outcome {
     /// Counts of the whole run.
     pub totals: Totals,
