@@ -39,14 +39,15 @@ pub trait Steps<'a>: Clone {
     /// After [`Step::Left`]: where.
     fn left(&mut self) -> Left;
 
-    /// Takes steps as long as there is room and they are blocks, or accesses that go through the caches. Returns the first that is
-    /// neither, which is taken, too; None where there is no more room. The same as taking them one by one, if perhaps faster.
+    /// Takes steps as long as there is room and they are blocks, or accesses that go through the caches, into what was empty. Returns
+    /// the first that is neither, which is taken, too; None where there is no more room. The same as taking them one by one, if
+    /// perhaps faster: who has accesses apart from blocks as it is lends them.
     #[inline]
     fn gather(&mut self, into: &mut Gathered<'a>) -> Option<Step<'a>> {
         while into.room() > 0 {
             match self.next() {
                 Step::Block(block) => into.enter(block),
-                Step::Access(access) if !access.may_go_around() => into.accesses.push(access),
+                Step::Access(access) if !access.may_go_around() => into.own.push(access),
                 other => return Some(other),
             }
         }
@@ -57,8 +58,10 @@ pub trait Steps<'a>: Clone {
 /// Steps, the accesses apart from the blocks.
 #[derive(Debug, Default)]
 pub struct Gathered<'a> {
-    /// What is accessed, in order.
-    pub accesses: Vec<Packed>,
+    /// Accesses that were taken one by one.
+    own: Vec<Packed>,
+    /// Accesses that are elsewhere, instead.
+    lent: Option<&'a [Packed]>,
     /// What is entered, in order.
     pub entered: Vec<Entered<'a>>,
 }
@@ -73,24 +76,38 @@ pub struct Entered<'a> {
 }
 
 impl<'a> Gathered<'a> {
-    /// Steps there is room for: few enough to stay in a host's first-level cache, many enough that each loop over them learns.
+    /// Steps there is room for, of either kind where accesses are lent: few enough to stay in a host's first-level cache, many enough
+    /// that each loop over them learns.
     pub const ROOM: usize = 1024;
+
+    /// What is accessed, in order.
+    #[inline]
+    pub fn accesses(&self) -> &[Packed] {
+        self.lent.unwrap_or(&self.own)
+    }
+
+    /// These are what is accessed. Not more than there is room for.
+    #[inline]
+    pub fn lend(&mut self, accesses: &'a [Packed]) {
+        self.lent = Some(accesses);
+    }
 
     /// How many more there is room for.
     #[inline]
-    pub fn room(&self) -> usize {
-        Self::ROOM.saturating_sub(self.accesses.len() + self.entered.len())
+    fn room(&self) -> usize {
+        Self::ROOM.saturating_sub(self.own.len() + self.entered.len())
     }
 
     /// A block is entered after the accesses that are there.
     #[inline]
-    pub fn enter(&mut self, block: &'a Block) {
-        self.entered.push(Entered { block, before: self.accesses.len() as u32 });
+    fn enter(&mut self, block: &'a Block) {
+        self.entered.push(Entered { block, before: self.own.len() as u32 });
     }
 
     /// Makes room.
     pub(crate) fn clear(&mut self) {
-        self.accesses.clear();
+        self.own.clear();
+        self.lent = None;
         self.entered.clear();
     }
 }
@@ -107,7 +124,7 @@ impl<'a> Gathered<'a> {
 ///
 /// A store by an instruction that is [`non_temporal`](crate::Op::non_temporal) must have one of the sizes from
 /// [`Packed::AROUND`] on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Packed(u64);
 
 /// For each size: the last place in a line where such an access ends in the same line; -1 where it takes a closer look.
@@ -137,10 +154,10 @@ impl Packed {
         Self(word)
     }
 
-    /// Whether a word's last four bits are 0, as they are of accesses of up to eight bytes and a power of two.
+    /// Its word.
     #[inline(always)]
-    pub const fn is_small(word: u64) -> bool {
-        word >> 60 == 0
+    pub const fn word(self) -> u64 {
+        self.0
     }
 
     /// First byte.

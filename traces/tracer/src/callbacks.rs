@@ -113,19 +113,24 @@ pub(crate) fn one(tag: MemoryTag, other: MemoryTag) -> u64 {
     tag.to_word() | other.to_word() >> MemoryTag::ADDRESS_BITS
 }
 
-/// An access that is what its instruction is known to do.
+/// An access that is what its instruction is known to do; or, with `PIECES`, perhaps a piece of one.
 ///
 /// # Safety
 ///
 /// As for those that call it.
 #[inline(always)]
-unsafe fn on_one(cpu: c_uint, description: u32, address: u64, tags: *mut c_void, expected: u32) {
+unsafe fn on_one<const PIECES: bool>(cpu: c_uint, description: u32, address: u64, tags: *mut c_void, expected: u32) {
     let tags = tags as u64;
     // SAFETY: QEMU calls on the cpu's own thread, and callbacks do not nest.
     match unsafe { log::of_cpu(cpu) } {
         Some(log) if qemu::kind(description) == expected => {
-            // SAFETY: the block was entered before, and is one whose accesses there is room for.
-            unsafe { log.access_with_room(address, tags & !u64::from(u16::MAX)) }
+            let tag = tags & !u64::from(u16::MAX);
+            if PIECES {
+                log.access(address, tag);
+            } else {
+                // SAFETY: the block was entered before, and is one whose accesses there is room for.
+                unsafe { log.access_with_room(address, tag) }
+            }
         }
         _ => unexpected(cpu, description, address, tags, expected),
     }
@@ -146,15 +151,25 @@ fn unexpected(cpu: c_uint, description: u32, address: u64, tags: u64, expected: 
 }
 
 /// An instruction of a bounded block that only reads did so; its tags are [`one`].
-pub(crate) unsafe extern "C" fn on_load(cpu: c_uint, description: u32, address: u64, tags: *mut c_void) {
+pub(crate) unsafe extern "C" fn on_load<const PIECES: bool>(
+    cpu: c_uint,
+    description: u32,
+    address: u64,
+    tags: *mut c_void,
+) {
     // SAFETY: the callback is asked for in bounded blocks only.
-    unsafe { on_one(cpu, description, address, tags, LOADS) }
+    unsafe { on_one::<PIECES>(cpu, description, address, tags, LOADS) }
 }
 
 /// An instruction of a bounded block that only writes did so; its tags are [`one`].
-pub(crate) unsafe extern "C" fn on_store(cpu: c_uint, description: u32, address: u64, tags: *mut c_void) {
+pub(crate) unsafe extern "C" fn on_store<const PIECES: bool>(
+    cpu: c_uint,
+    description: u32,
+    address: u64,
+    tags: *mut c_void,
+) {
     // SAFETY: as above.
-    unsafe { on_one(cpu, description, address, tags, STORES) }
+    unsafe { on_one::<PIECES>(cpu, description, address, tags, STORES) }
 }
 
 /// An instruction's tags in one word: that of its loads, and above it that of its stores.

@@ -10,6 +10,7 @@ use crate::outcome::Ended;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Mutex, OnceLock, PoisonError};
+use tierscope_sim::Packed;
 
 /// Batches on their way.
 const QUEUE: usize = 6;
@@ -24,7 +25,7 @@ pub(crate) enum Delivery {
 
 struct Link {
     sender: SyncSender<Delivery>,
-    spare: Mutex<Vec<Vec<u64>>>,
+    spare: Mutex<Vec<Vec<Packed>>>,
 }
 
 static LINK: OnceLock<Link> = OnceLock::new();
@@ -48,7 +49,7 @@ pub(crate) fn set_over() -> bool {
 }
 
 /// Memory for a log.
-pub(crate) fn words() -> Vec<u64> {
+pub(crate) fn words() -> Vec<Packed> {
     let spare = LINK.get().map(|link| link.spare.lock().unwrap_or_else(PoisonError::into_inner).pop());
     spare.flatten().unwrap_or_default()
 }

@@ -1,22 +1,28 @@
 //! What a guest thread did, as words, on their way to the simulation.
 //!
 //! Each virtual cpu has a log of its own, which its thread alone writes: nothing is shared on the way, so nothing is lost and no
-//! lock is taken for an access. A word is
+//! lock is taken for an access. Accesses are written from the front, and what else there is from the back, so that whoever reads them
+//! finds each kind in one piece and need not tell one from the other, word by word. A word is
 //!
 //! ```text
 //! 0 0   tag (14 bits)   address (48 bits)     an access, see `decode::MemoryTag`
-//! 1 0                   pointer               a block is entered: `&'static Decoded`
-//! 1 1                   pointer               something happened: `Box<Happening>`
+//! before (16 bits)      pointer (48 bits)     a block is entered: `&'static Decoded`; or, if the lowest bit is set, something
+//!                                             happened: `Box<Happening>`; or nothing, where the log has grown
 //! ```
 //!
-//! (user addresses have 47 bits). What lies between two blocks belongs to the first. A log is handed over as a whole when a block
+//! (user addresses have 47 bits). `before` counts the accesses that come before it, modulo 2^16; between two such words are fewer.
+//! What lies between two blocks belongs to the first. A log is handed over as a whole when a block
 //! is entered and enough is in it, so that a batch never ends within a block. While there is one thread, its order is the
 //! program's and batches may be large. Once there are several they are small, and handed over at each system call, before the kernel
 //! lets another thread see what this one did.
+//!
+//! The emulator moves an operand of more than eight bytes in pieces, in ascending order, and calls back for each. One operand is one
+//! access, so pieces that follow the first within the operand's length are not written.
 
 use crate::decode::{Decoded, MemoryTag};
 use crate::happening::Happening;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use tierscope_sim::Packed;
 
 /// Virtual cpus there can be at one time: QEMU numbers them by the threads alive.
 pub(crate) const MAX_CPUS: usize = 8192;
@@ -25,29 +31,39 @@ pub(crate) const MAX_CPUS: usize = 8192;
 const WORDS: usize = 1 << 14;
 /// Words there is room for when a block is entered.
 pub(crate) const ROOM: usize = 2048;
-/// Words after which it is handed over at the next block, while there is one thread.
-const MANY: usize = WORDS - ROOM;
-/// The same while there are several.
+/// Words after which it is handed over at the next block, while there are several threads. While there is one, it is full first.
 const FEW: usize = 4096;
 
 const ADDRESS: u64 = (1 << MemoryTag::ADDRESS_BITS) - 1;
-const BLOCK: u64 = 0b10 << 62;
-const HAPPENED: u64 = 0b11 << 62;
+/// What happened, not a block.
+const HAPPENED: u64 = 1;
+
+/// Bytes of a word.
+const WORD: usize = size_of::<Packed>();
 
 /// A full log.
 pub(crate) struct Batch {
     pub(crate) cpu: u16,
-    words: Vec<u64>,
+    words: Vec<Packed>,
+    /// How many of the first are accesses.
+    accesses: usize,
+    /// How many of the last are not.
+    others: usize,
 }
 
 impl Batch {
-    /// The words, in order.
-    pub(crate) fn words(&self) -> &[u64] {
-        &self.words
+    /// The accesses, in order.
+    pub(crate) fn accesses(&self) -> &[Packed] {
+        self.words.get(..self.accesses).unwrap_or_default()
+    }
+
+    /// What else there is, for [`entry`], the first last.
+    pub(crate) fn others(&self) -> &[Packed] {
+        self.words.get(self.words.len().saturating_sub(self.others)..).unwrap_or_default()
     }
 
     /// The memory, to be used again.
-    pub(crate) fn into_words(self) -> Vec<u64> {
+    pub(crate) fn into_words(self) -> Vec<Packed> {
         self.words
     }
 }
@@ -56,33 +72,47 @@ impl Batch {
 pub(crate) enum Entry {
     Block(*const Decoded),
     Happened(*mut Happening),
-}
-
-/// Whether a word is an access.
-#[inline(always)]
-pub(crate) fn is_access(word: u64) -> bool {
-    word < BLOCK
-}
-
-/// Whether a word is a block.
-#[inline(always)]
-pub(crate) fn is_block(word: u64) -> bool {
-    word >> 62 == BLOCK >> 62
+    /// The log has grown here.
+    Nothing,
 }
 
 /// What a word is that is no access.
 #[inline(always)]
-pub(crate) fn entry(word: u64) -> Entry {
-    let address = word & ADDRESS;
-    if word < HAPPENED { Entry::Block(address as *const Decoded) } else { Entry::Happened(address as *mut Happening) }
+pub(crate) fn entry(word: Packed) -> Entry {
+    let pointer = word.word() & ADDRESS;
+    match (pointer, pointer & HAPPENED) {
+        (0, _) => Entry::Nothing,
+        (_, 0) => Entry::Block(pointer as *const Decoded),
+        _ => Entry::Happened((pointer - HAPPENED) as *mut Happening),
+    }
+}
+
+/// How many accesses come before a word that is none, where `position` come before the one before it.
+#[inline(always)]
+pub(crate) fn accesses_before(word: Packed, position: usize) -> usize {
+    position + usize::from(((word.word() >> MemoryTag::ADDRESS_BITS) as u16).wrapping_sub(position as u16))
+}
+
+/// Whether the access after `previous`, both of the same execution, is a further piece of the same operand.
+fn is_further_piece(word: Packed, previous: Packed) -> bool {
+    let tag = MemoryTag::from_word(word.word());
+    if !tag.is_in_pieces() || MemoryTag::from_word(previous.word()) != tag {
+        return false;
+    }
+    let distance = word.address().wrapping_sub(previous.address());
+    distance != 0 && distance < u64::from(tag.bytes())
 }
 
 /// What a thread has not handed over yet.
 pub(crate) struct Log {
-    next: *mut u64,
-    enough: *mut u64,
-    end: *mut u64,
-    words: Vec<u64>,
+    /// Where the next access goes.
+    next: *mut Packed,
+    /// The last word that is no access: the next goes before it.
+    other: *mut Packed,
+    start: *mut Packed,
+    /// Bytes between the two below which it is enough: at least [`ROOM`] words.
+    least: usize,
+    words: Vec<Packed>,
     pub(crate) cpu: u16,
     /// The call the thread is in: its number and arguments.
     pub(crate) call: (i64, [u64; 6]),
@@ -122,12 +152,13 @@ pub(crate) unsafe fn of_cpu(cpu: u32) -> Option<&'static mut Log> {
 /// # Safety
 ///
 /// See [`of_cpu`].
-pub(crate) unsafe fn insert(cpu: u32, words: Vec<u64>) -> Option<&'static mut Log> {
+pub(crate) unsafe fn insert(cpu: u32, words: Vec<Packed>) -> Option<&'static mut Log> {
     let place = LOGS.get(cpu as usize)?;
     let mut log = Box::new(Log {
         next: std::ptr::null_mut(),
-        enough: std::ptr::null_mut(),
-        end: std::ptr::null_mut(),
+        other: std::ptr::null_mut(),
+        start: std::ptr::null_mut(),
+        least: 0,
         words: Vec::new(),
         cpu: u16::try_from(cpu).ok()?,
         call: (-1, [0; 6]),
@@ -167,13 +198,21 @@ pub(crate) fn cpus() -> impl Iterator<Item = u32> {
 }
 
 impl Log {
-    /// Appends an access.
+    /// Appends an access, unless it is a further piece of the last.
     #[inline(always)]
     pub(crate) fn access(&mut self, address: u64, tag: u64) {
-        self.push(address & ADDRESS | tag);
+        let access = Packed::from_word(address & ADDRESS | tag);
+        if self.last_access().is_some_and(|last| is_further_piece(access, last)) {
+            return;
+        }
+        if self.next == self.other {
+            self.grow();
+        }
+        // SAFETY: there is room.
+        unsafe { self.put(access) }
     }
 
-    /// Appends an access without a look at how much room there is.
+    /// Appends an access of at most eight bytes without a look at how much room there is.
     ///
     /// # Safety
     ///
@@ -181,103 +220,142 @@ impl Log {
     #[inline(always)]
     pub(crate) unsafe fn access_with_room(&mut self, address: u64, tag: u64) {
         // SAFETY: `block` made the room, the caller says it is left, and what hands the log over or grows it leaves more.
-        unsafe { self.put(address & ADDRESS | tag) }
+        unsafe { self.put(Packed::from_word(address & ADDRESS | tag)) }
+    }
+
+    /// The last access of the block under way.
+    #[inline(always)]
+    fn last_access(&self) -> Option<Packed> {
+        // SAFETY: in a log with an entry this is the last one; an access before `next` is one that was written.
+        unsafe {
+            let since =
+                self.used_by_others() > 0 && (*self.other).word() >> MemoryTag::ADDRESS_BITS != self.before() >> 48;
+            since.then(|| *self.next.sub(1))
+        }
     }
 
     /// Appends that a block was entered. Afterwards there is room for [`ROOM`] words, less this one.
     #[inline(always)]
     pub(crate) fn block(&mut self, block: *const Decoded) {
-        if self.is_enough() {
+        if self.is_enough() && self.room() < ROOM * WORD {
             self.grow();
         }
-        // SAFETY: there is room, see `point`.
-        unsafe { self.put(block as u64 | BLOCK) }
+        // SAFETY: there is room.
+        unsafe { self.put_other(block as u64) }
     }
 
     /// Appends that something happened.
     pub(crate) fn happened(&mut self, happening: Happening) {
-        self.push(Box::into_raw(Box::new(happening)) as u64 | HAPPENED);
-    }
-
-    #[inline(always)]
-    fn push(&mut self, word: u64) {
-        if self.next == self.end {
+        if self.next == self.other {
             self.grow();
         }
         // SAFETY: there is room.
-        unsafe { self.put(word) }
+        unsafe { self.put_other(Box::into_raw(Box::new(happening)) as u64 | HAPPENED) }
     }
 
     /// # Safety
     ///
     /// There is room.
     #[inline(always)]
-    unsafe fn put(&mut self, word: u64) {
-        // SAFETY: before the end of our words.
+    unsafe fn put(&mut self, access: Packed) {
+        // SAFETY: within our words, and before what else is there.
         unsafe {
-            self.next.write(word);
+            self.next.write(access);
             self.next = self.next.add(1);
         }
+    }
+
+    /// # Safety
+    ///
+    /// There is room.
+    #[inline(always)]
+    unsafe fn put_other(&mut self, pointer: u64) {
+        // SAFETY: within our words, and after the accesses.
+        unsafe {
+            self.other = self.other.sub(1);
+            self.other.write(Packed::from_word(pointer | self.before()));
+        }
+    }
+
+    /// How many accesses there are, in the upper 16 bits.
+    #[inline(always)]
+    fn before(&self) -> u64 {
+        const WORDS_SHIFT: u32 = MemoryTag::ADDRESS_BITS - WORD.trailing_zeros();
+        (self.next as u64).wrapping_sub(self.start as u64) << WORDS_SHIFT
+    }
+
+    /// Bytes there is room for.
+    #[inline(always)]
+    fn room(&self) -> usize {
+        (self.other as usize).wrapping_sub(self.next as usize)
     }
 
     /// Whether it is time to hand it over.
     #[inline(always)]
     pub(crate) fn is_enough(&self) -> bool {
-        self.next >= self.enough
+        self.room() < self.least
     }
 
     /// Whether nothing is in it.
     pub(crate) fn is_empty(&self) -> bool {
-        self.next.cast_const() == self.words.as_ptr()
+        self.room() == self.words.len() * WORD
+    }
+
+    /// Accesses in it.
+    fn used_by_accesses(&self) -> usize {
+        (self.next as usize).wrapping_sub(self.start as usize) / WORD
+    }
+
+    /// Words in it that are no accesses.
+    fn used_by_others(&self) -> usize {
+        self.words.len() - self.used_by_accesses() - self.room() / WORD
     }
 
     /// What is in it; it goes on in `words`.
-    pub(crate) fn take(&mut self, words: Vec<u64>) -> Batch {
-        self.settle();
+    pub(crate) fn take(&mut self, words: Vec<Packed>) -> Batch {
+        let (accesses, others) = (self.used_by_accesses(), self.used_by_others());
         let full = std::mem::take(&mut self.words);
         self.renew(words);
-        Batch { cpu: self.cpu, words: full }
+        Batch { cpu: self.cpu, words: full, accesses, others }
     }
 
-    /// Has the vector know its length.
-    fn settle(&mut self) {
-        let used = (self.next as usize).saturating_sub(self.words.as_ptr() as usize) / size_of::<u64>();
-        // SAFETY: so many words were written, and there was room for them.
-        unsafe { self.words.set_len(used) };
-    }
-
-    fn renew(&mut self, mut words: Vec<u64>) {
-        words.clear();
-        words.reserve(WORDS);
+    fn renew(&mut self, mut words: Vec<Packed>) {
+        words.resize(WORDS, Packed::default());
         self.words = words;
-        self.point(if are_several() { FEW } else { MANY });
+        let enough = if are_several() { FEW } else { WORDS - ROOM };
+        self.point(0, 0, (WORDS - enough) * WORD);
     }
 
-    /// Before what is enough, and after growing in any case, there is [`ROOM`].
-    fn point(&mut self, enough: usize) {
-        let (used, capacity) = (self.words.len(), self.words.capacity());
-        let start = self.words.as_mut_ptr();
+    /// So many words at either end are used.
+    fn point(&mut self, accesses: usize, others: usize, least: usize) {
+        let words = self.words.len();
+        self.start = self.words.as_mut_ptr();
         // SAFETY: within the vector's memory, or one past its end.
         unsafe {
-            self.next = start.add(used);
-            self.enough = start.add(enough.min(capacity.saturating_sub(ROOM)));
-            self.end = start.add(capacity);
+            self.next = self.start.add(accesses);
+            self.other = self.start.add(words - others);
         }
+        self.least = least;
     }
 
-    /// Little is left: more room.
+    /// Little is left: more room. It is enough now in any case.
     #[cold]
     #[inline(never)]
     fn grow(&mut self) {
-        self.settle();
-        self.words.reserve(WORDS);
-        self.point(FEW);
+        let (accesses, others, before) = (self.used_by_accesses(), self.used_by_others(), self.words.len());
+        let words = before + WORDS;
+        self.words.resize(words, Packed::default());
+        self.words.copy_within(before - others..before, words - others);
+        self.point(accesses, others, usize::MAX);
+        // SAFETY: there is room.
+        unsafe { self.put_other(0) }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decode::Pieces;
 
     #[test]
     fn a_log_has_room_after_each_block_and_keeps_every_word() {
@@ -298,11 +376,48 @@ mod tests {
         }
         log.access(u64::MAX, 7 << 48);
         let batch = log.take(Vec::new());
-        let accesses: Vec<u64> = batch.words().iter().copied().filter(|word| is_access(*word)).collect();
+        let accesses: Vec<u64> = batch.accesses().iter().map(|access| access.word()).collect();
         assert!(accesses.iter().copied().eq((1..=written).chain([7 << 48 | ADDRESS])));
-        let blocks = batch.words().iter().filter(|word| !is_access(**word));
-        assert!(blocks.clone().all(|word| matches!(entry(*word), Entry::Block(found) if found == block)));
-        assert_eq!((blocks.count(), log.is_empty(), log.is_enough()), (30, true, false));
+        let (mut position, mut blocks) = (0, 0);
+        for word in batch.others().iter().rev() {
+            position = accesses_before(*word, position);
+            match entry(*word) {
+                Entry::Block(found) => {
+                    assert_eq!((found, position), (block, blocks * (ROOM - 1)));
+                    blocks += 1;
+                }
+                Entry::Nothing => {}
+                Entry::Happened(_) => panic!("nothing happened"),
+            }
+        }
+        assert_eq!((blocks, log.is_empty(), log.is_enough()), (30, true, false));
+        // SAFETY: as above; the reference is not used any more.
+        unsafe { remove(CPU) };
+    }
+
+    #[test]
+    fn pieces_of_one_operand_are_one_access_and_operands_of_two_executions_are_two() {
+        const CPU: u32 = MAX_CPUS as u32 - 4;
+        // SAFETY: no other test has this cpu; the reference is the only one.
+        let log = unsafe { insert(CPU, Vec::new()) }.unwrap();
+        let block = std::ptr::without_provenance::<Decoded>(0x1230);
+        let tag = |op, pieces| MemoryTag::new(op, false, pieces).to_word();
+        let accesses = |log: &mut Log| {
+            let batch = log.take(Vec::new());
+            batch.accesses().iter().map(|access| access.address()).collect::<Vec<_>>()
+        };
+        for start in [0x100, 0x108] {
+            log.block(block);
+            (0..4).for_each(|piece| log.access(start + piece * 8, tag(0, Pieces::B32)));
+        }
+        assert_eq!(accesses(log), [0x100, 0x108]);
+        log.block(block);
+        // Again the same; beyond the operand; of another instruction; each by itself.
+        (0..2).for_each(|_| log.access(0x100, tag(0, Pieces::B16)));
+        log.access(0x110, tag(0, Pieces::B16));
+        log.access(0x118, tag(1, Pieces::B16));
+        (0..2).for_each(|element| log.access(0x200 + element * 8, tag(2, Pieces::Separate)));
+        assert_eq!(accesses(log), [0x100, 0x100, 0x110, 0x118, 0x200, 0x208]);
         // SAFETY: as above; the reference is not used any more.
         unsafe { remove(CPU) };
     }

@@ -81,8 +81,14 @@ pub(crate) unsafe fn translate(qemu: &Interface, tb: *mut Tb) -> Option<(u64, u6
             let instruction = qemu.instruction(tb, index);
             match (op.loads > 0, op.stores > 0) {
                 (false, false) if !any => {}
-                (true, false) if bounded => qemu.on_access(instruction, on_load, one(*load, *store) as *mut _),
-                (false, true) if bounded => qemu.on_access(instruction, on_store, one(*store, *load) as *mut _),
+                (true, false) if bounded => {
+                    let callback = if load.is_in_pieces() { on_load::<true> } else { on_load::<false> };
+                    qemu.on_access(instruction, callback, one(*load, *store) as *mut _);
+                }
+                (false, true) if bounded => {
+                    let callback = if store.is_in_pieces() { on_store::<true> } else { on_store::<false> };
+                    qemu.on_access(instruction, callback, one(*store, *load) as *mut _);
+                }
                 _ => qemu.on_access(instruction, on_access, both(*load, *store) as *mut _),
             }
         }

@@ -42,8 +42,6 @@ struct Fetched {
 pub(super) struct Ahead {
     missed: Vec<Missed>,
     fetched: Vec<Fetched>,
-    /// Memory of a [`Gathered`].
-    accesses: Vec<Packed>,
 }
 
 /// The first levels of data, while they are ahead.
@@ -132,8 +130,7 @@ impl Simulator {
         let Running { thread, core } = self.running(cpu);
         let mut executed = Executed::default();
         let mut ahead = std::mem::take(&mut self.ahead);
-        let accesses = std::mem::take(&mut ahead.accesses);
-        let mut gathered = Gathered { accesses, entered: Vec::with_capacity(Gathered::ROOM / 2) };
+        let mut gathered = Gathered::default();
         self.effects.clear();
         self.hierarchy.private(core).meet(self.space.map());
         loop {
@@ -147,7 +144,6 @@ impl Simulator {
                 Some(Step::Block(_) | Step::End) => break,
             }
         }
-        ahead.accesses = gathered.accesses;
         self.ahead = ahead;
         self.close_run(thread, &executed);
     }
@@ -165,7 +161,7 @@ impl Simulator {
         missed.clear();
         fetched.clear();
         let mut first = First { private, map, touches, counts, missed, straddling: 0 };
-        first.serve(&gathered.accesses);
+        first.serve(gathered.accesses());
         totals.straddling += first.straddling;
         let before = *executed;
         first.fetch(&gathered.entered, fetched);
@@ -204,7 +200,7 @@ impl Simulator {
                 count_far(counts, &served, store, self.has_l2);
             }
             if level == Level::Memory && !store && self.sampler.as_mut().is_some_and(super::Sampler::chooses) {
-                let Some(packed) = gathered.accesses.get(first.index as usize) else { continue };
+                let Some(packed) = gathered.accesses().get(first.index as usize) else { continue };
                 let served = Served { tlb: first.tlb, ..served };
                 self.take_sample(cpu, &executed_at(first.index, gathered, before), &packed.access(), &served);
             }

@@ -5,9 +5,6 @@
 //! 9       store
 //! 10..14  how the operand's bytes arrive
 //! ```
-//!
-//! The emulator moves an operand of more than eight bytes in pieces, in ascending order, and calls back for each. One operand is one
-//! access, so pieces that follow the first within the operand's length are not counted again.
 
 use tierscope_sim::Packed;
 
