@@ -74,16 +74,21 @@ impl Order {
     /// The way of a line.
     #[inline]
     fn find(self, words: &[u64], wanted: u64) -> Option<usize> {
-        for (half, bytes) in self.bytes.into_iter().enumerate().take(words.len().div_ceil(8)) {
-            let other = bytes ^ (line_byte(wanted) * BYTES);
-            let mut zeros = other.wrapping_sub(BYTES) & !other & (BYTES << 7);
-            while zeros != 0 {
-                let way = half * 8 + zeros.trailing_zeros() as usize / 8;
-                if words.get(way).is_some_and(|word| line(*word) == wanted) {
-                    return Some(way);
-                }
-                zeros &= zeros - 1;
+        let pattern = line_byte(wanted) * BYTES;
+        let zeros = |bytes: u64| {
+            let other = bytes ^ pattern;
+            other.wrapping_sub(BYTES) & !other & (BYTES << 7)
+        };
+        // The highest bit of a byte is for the first eight ways, the one below it for the others: one loop for both, which mostly
+        // ends after one turn.
+        let mut found = zeros(self.bytes[0]) | zeros(self.bytes[1]) >> 1;
+        while found != 0 {
+            let bit = found.trailing_zeros() as usize;
+            let way = bit / 8 + 8 * (!bit & 1);
+            if words.get(way).is_some_and(|word| line(*word) == wanted) {
+                return Some(way);
             }
+            found &= found - 1;
         }
         None
     }

@@ -150,14 +150,22 @@ impl FirstLevel {
         let Self { near, order: Order::Lru(times), .. } = self else { return 0 };
         let near = &**near;
         let (mut now, mut done) = (times.now(), 0);
+        let (mut before, mut line_before) = (std::ptr::null(), u64::MAX);
         for block in blocks {
             let (first, last) = ends(block);
+            // The same again, as in a loop, or more of the line that was used last: to use it again changes no order.
+            let is_again = std::ptr::eq(block, before) | ((first >> 6 ^ line_before) | (last >> 6 ^ line_before) == 0);
+            if is_again {
+                done += 1;
+                continue;
+            }
             let (Some(one), Some(other)) = (find_near(near, first, false), find_near(near, last, false)) else { break };
             if (last >> 6).wrapping_sub(first >> 6) >= 2 {
                 break;
             }
             now = times.touch_at(one, now);
             now = times.touch_at(other, now);
+            (before, line_before) = (block, last >> 6);
             done += 1;
         }
         times.go_on_at(now);
@@ -248,7 +256,9 @@ impl FirstLevel {
     fn place(&self, wanted: u64) -> Option<usize> {
         let start = ((wanted & self.set_mask) as usize) << self.set_shift;
         let words = self.words.get(start..start + self.ways)?;
-        let equal = words.iter().rev().fold(0_u64, |equal, word| equal << 1 | u64::from(line(*word) == wanted));
+        // Eight, as often as not, without a loop.
+        let eight = <&[u64; 8]>::try_from(words);
+        let equal = eight.map_or_else(|_| equal(words, wanted), |words| equal(words, wanted));
         (equal != 0).then(|| start + equal.trailing_zeros() as usize)
     }
 
@@ -309,6 +319,12 @@ impl FirstLevel {
         }
         Some(std::mem::replace(&mut self.words[place], EMPTY))
     }
+}
+
+/// A bit for each word that is of a line.
+#[inline(always)]
+fn equal(words: &[u64], wanted: u64) -> u64 {
+    words.iter().rev().fold(0, |equal, word| equal << 1 | u64::from(line(*word) == wanted))
 }
 
 /// The place of an address's line, if the table has it and, for a store, nobody else need know.

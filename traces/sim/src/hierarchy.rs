@@ -122,10 +122,16 @@ impl Hierarchy {
         self.cores.len() == 1 && !inclusive && !self.prefetch.next_line && !self.prefetch.stride
     }
 
-    /// What serves a line that came into a first level of a core that is ahead; `victim` left it.
+    /// What serves a line that came into a first level of a core that is ahead, and alone; `victim` left it.
     #[inline]
     pub(crate) fn catch_up(&mut self, core: usize, victim: u64, new: u64, effects: &mut Effects) -> Level {
         let line = line(new);
+        if self.cores.first().is_some_and(|core| core.l2.is_none()) {
+            if victim != EMPTY && victim & DIRTY != 0 {
+                self.put_into_llc(victim & !(PREFETCHED | SHARED), effects);
+            }
+            return self.last_level(line, new & !DIRTY, false, effects);
+        }
         let request = Request { core, line, new, within: Within::UNKNOWN, address: address_of(line), ip: 0 };
         self.leave_l1(core, victim, effects);
         self.beyond_l1(&request, effects).0
@@ -254,6 +260,7 @@ impl Hierarchy {
     }
 
     /// Brings a line into the last level, and says whether it comes from memory.
+    #[inline]
     fn last_level(&mut self, line: u64, clean: u64, elsewhere: bool, effects: &mut Effects) -> Level {
         match self.llc.access(line, clean) {
             Found::Hit(_) => Level::Llc,

@@ -32,8 +32,9 @@ pub const MAX_OPS: usize = 512;
 const ARITHMETIC: u32 =
     RflagsBits::OF | RflagsBits::SF | RflagsBits::ZF | RflagsBits::AF | RflagsBits::CF | RflagsBits::PF;
 
-/// A block, and what its accesses are to be called.
+/// A block, and what its accesses are to be called. In one line of a host's cache, since every execution looks at it.
 #[derive(Debug)]
+#[repr(align(64))]
 pub struct Decoded {
     /// For the simulator.
     pub block: Block,
