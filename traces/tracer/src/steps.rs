@@ -143,11 +143,10 @@ impl<'a> Words<'a> {
         (self.at, self.left_early) = (part.at, part.left_early);
     }
 
-    /// Whether the block under way showed fewer accesses than it would have had, had it come to its end, if those before
-    /// `end` are all.
+    /// Whether the block under way showed fewer accesses than it would have had, had it come to its end.
     #[inline(always)]
-    fn was_left_at(&self, end: usize) -> bool {
-        self.certain != 0 && shown(self.accesses, self.began, end) < self.certain
+    fn was_left(&self) -> bool {
+        self.certain != 0 && shown(self.accesses, self.began, self.at) < self.certain
     }
 
     /// Whether a block is no step of the program.
@@ -160,7 +159,7 @@ impl<'a> Words<'a> {
     /// What is there instead of an access.
     #[inline(always)]
     fn other(&mut self) -> Option<Step<'a>> {
-        if self.was_left_at(self.at) {
+        if self.was_left() {
             return Some(Step::Left);
         }
         let Some(word) = self.others.last() else { return Some(Step::End) };
@@ -219,28 +218,39 @@ impl<'a> Steps<'a> for Words<'a> {
         };
         let mut end = from + plain;
         let mut is_over = self.accesses.get(end).is_none_or(|access| access.may_go_around());
-        while self.until <= end {
-            let Some(word) = self.others.last() else { break };
+        // A copy, which nothing else points at, can be in registers meanwhile.
+        let Self { mut position, mut began, mut under_way, mut certain, .. } = *self;
+        let mut taken = 0;
+        for word in self.others.iter().rev() {
+            let before = accesses_before(*word, position);
+            if before > end {
+                break;
+            }
+            let is_left = certain != 0 && shown(self.accesses, began, before) < certain;
             let decoded = match entry(*word) {
                 // SAFETY: blocks are never freed.
-                Entry::Block(decoded) if !self.was_left_at(self.until) => unsafe { &*decoded },
+                Entry::Block(decoded) if !is_left => unsafe { &*decoded },
                 Entry::Nothing => {
-                    self.pass();
+                    (position, taken) = (before, taken + 1);
                     continue;
                 }
                 _ => {
-                    (end, is_over) = (self.until, true);
+                    (end, is_over) = (before, true);
                     break;
                 }
             };
             let is_full = into.entered.len() == Gathered::ROOM;
             if is_full || self.is_left_out(decoded) {
-                (end, is_over) = (self.until, !is_full);
+                (end, is_over) = (before, !is_full);
                 break;
             }
-            into.entered.push(Entered { block: &decoded.block, before: (self.until - from) as u32 });
-            self.enter(decoded);
+            into.entered.push(Entered { block: &decoded.block, before: (before - from) as u32 });
+            (position, began, taken) = (before, before, taken + 1);
+            (under_way, certain) = (Some(decoded), decoded.last_certain);
         }
+        self.others = self.others.get(..self.others.len() - taken).unwrap_or_default();
+        (self.position, self.began, self.under_way, self.certain) = (position, began, under_way, certain);
+        self.look_ahead();
         into.lend(self.accesses.get(from..end).unwrap_or_default());
         self.at = end;
         is_over.then(|| self.next())
