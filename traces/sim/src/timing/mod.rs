@@ -12,6 +12,7 @@
 //! Each thread has a core and a clock of its own. Threads share the bandwidth of tiers (`calendar.rs`). A thread that waited for another
 //! continues at the latest clock of all, and the run takes until the latest clock.
 
+mod admission;
 mod calendar;
 mod front;
 mod granules;
@@ -28,6 +29,7 @@ mod sampling;
 mod scale;
 mod servers;
 mod step;
+mod told;
 mod units;
 mod vector;
 mod width;
@@ -40,17 +42,18 @@ use crate::config::{Config, TierSet};
 use crate::memory_mode::MemoryMode;
 use crate::objects::ObjectId;
 use crate::outcome::LaneKind;
-use crate::served::{Level, Served, Traffic, TrafficKind};
+use crate::served::{Served, Traffic};
 use front::{Common, Front};
 use lanes::{Lanes, Place};
 use medium::Medium;
 use memory::{GroupTier, Memory, ModeLanes};
 use outstanding::Outstanding;
 use pipeline::Pipeline;
-use run::Report;
 use sampling::Sampling;
 use scale::Scale;
 use step::Batch;
+use told::Told;
+pub use told::{Counters, LaneTime, Observed};
 use vector::WIDTH;
 use width::Width;
 
@@ -67,34 +70,6 @@ pub struct Execution<'a> {
     pub traffic: &'a [Traffic],
     /// Accesses (their indices, ascending) whose time and latency are to be told, each with a number to tell it by.
     pub observed: &'a [(u32, u32)],
-}
-
-/// When an access that was to be observed was issued, and how long it took, with everything fast.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Observed {
-    /// Its number.
-    pub number: u32,
-    /// Cycles since the start.
-    pub time: u64,
-    /// Cycles until its data could be used.
-    pub latency: u32,
-}
-
-/// How long the run took in one placement.
-#[derive(Debug, Clone, PartialEq)]
-pub struct LaneTime {
-    /// Which placement.
-    pub kind: LaneKind,
-    /// Cycles of the whole run.
-    pub cycles: u64,
-    /// Half of the 95 % interval around `cycles`, where only windows were timed.
-    pub half: Option<f64>,
-    /// Half of the 95 % interval around the difference to the all-fast lane of its set, in cycles, where only windows were timed.
-    pub half_difference: Option<f64>,
-    /// Instructions after which it was last without a lane, so that its difference is approximate.
-    pub missed: Option<u64>,
-    /// Granules read from and written to each tier of the configuration while it had a lane.
-    pub moved: Vec<(u64, u64)>,
 }
 
 struct Group {
@@ -128,26 +103,6 @@ impl Core {
     fn busy(&self) -> u64 {
         self.pipelines.first().map_or(0, |pipeline| pipeline.clock(0)).saturating_sub(self.idle)
     }
-}
-
-/// What counters of the cores say since the start, with everything fast: of all cores together, and of the instructions that were timed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Cycles in which cores ran.
-    pub cycles: u64,
-    /// Loads that left the private caches.
-    pub reads: u64,
-    /// Cycles in which at least one such load of a core was outstanding.
-    pub read_cycles: u64,
-    /// Cycles that retirement waited for lines from memory.
-    pub stall_cycles: u64,
-}
-
-/// What is told of the all-fast lane.
-#[derive(Default)]
-struct Told {
-    report: Report,
-    observed: Vec<Observed>,
 }
 
 /// All cores in all lanes.
@@ -260,44 +215,6 @@ impl Timing {
         self.measure();
     }
 
-    fn settle(&mut self, number: usize, place: Option<Place>) {
-        if let Some(entry) = self.lanes.entries.get_mut(number) {
-            (entry.at, entry.opened) = (place, true);
-        }
-    }
-
-    /// Takes a lane in a group of a set, with everything in one tier.
-    fn place(&mut self, set: usize, default: Option<u16>) -> Place {
-        let free = |group: &Group| group.set == set && group.used != u16::MAX;
-        let group = match self.groups.iter().position(free) {
-            Some(group) => group,
-            None => self.new_group(set),
-        };
-        self.open += 1;
-        let Some(there) = self.groups.get_mut(group) else { return Place { group, lane: 0 } };
-        let lane = there.used.trailing_ones() as usize;
-        there.used |= 1 << lane;
-        if let Some(tier) = default.and_then(|tier| there.memory.tiers.get_mut(usize::from(tier))) {
-            tier.set_default(lane, true);
-        }
-        Place { group, lane }
-    }
-
-    fn new_group(&mut self, set: usize) -> usize {
-        let mut tiers: Vec<GroupTier> = self.media.iter().cloned().map(GroupTier::new).collect();
-        if self.cores.len() > 1 {
-            tiers.iter_mut().for_each(|tier| tier.share(self.common.scale.cycle));
-        }
-        self.groups.push(Group { memory: Memory { tiers, modes: Vec::new() }, used: 0, set });
-        for core in &mut self.cores {
-            // At the same step as the others; its lanes are filled when they are taken.
-            if let Some(pipeline) = core.pipelines.first().cloned() {
-                core.pipelines.push(pipeline);
-            }
-        }
-        self.groups.len() - 1
-    }
-
     fn measure(&mut self) {
         self.common.worst_line = self.groups.iter().map(|group| group.memory.worst()).max().unwrap_or(0);
     }
@@ -344,17 +261,6 @@ impl Timing {
             flush(batch, common, (pipelines, outstanding), groups, told, *width);
         });
         true
-    }
-
-    /// Objects of which a line comes from memory or goes there, for the first time perhaps.
-    fn admit_all(&mut self, execution: &Execution<'_>) {
-        let served = execution.served.iter().filter(|served| served.level == Level::Memory).map(|served| served.object);
-        let moved = execution.traffic.iter().filter(|t| t.kind != TrafficKind::Fetch).map(|traffic| traffic.object);
-        for object in served.chain(moved) {
-            if !self.lanes.is_open(object.0) {
-                self.admit(object);
-            }
-        }
     }
 
     /// The thread of a cpu did something that is not part of what is timed: only branches are learnt.
@@ -419,179 +325,6 @@ impl Timing {
         for Core { front, pipelines, outstanding, .. } in cores {
             flush(&mut front.batch, common, (pipelines, outstanding), groups, told, *width);
         }
-    }
-
-    /// Gives an object its lanes, if there are some or if it has more claim to them than others.
-    fn admit(&mut self, object: ObjectId) {
-        let mut all = true;
-        for set in 0..self.sets.len() {
-            let number = self.lanes.of_object(object, set);
-            let gap = self.gaps.get(set).copied().unwrap_or(1);
-            let Some(entry) = self.lanes.entries.get_mut(number) else { continue };
-            if entry.at.is_some() {
-                continue;
-            }
-            entry.claim = entry.claim.saturating_add(gap);
-            let claim = entry.claim;
-            let Some(place) = self.room(set, claim) else {
-                all = false;
-                if let Some(entry) = self.lanes.entries.get_mut(number) {
-                    entry.missed = Some(self.instructions);
-                }
-                continue;
-            };
-            self.open_lane(number, set, object, place);
-        }
-        self.lanes.set_open(object.0, all);
-    }
-
-    /// A lane that is free, or that of the object with the least difference.
-    fn room(&mut self, set: usize, claim: u64) -> Option<Place> {
-        if self.open < self.most || self.groups.iter().any(|group| group.set == set && group.used != u16::MAX) {
-            let place = self.place(set, None);
-            self.measure();
-            return Some(place);
-        }
-        let fast = self.all_fast.get(set).map_or(0, |number| self.clock_of(*number));
-        let mut lanes = std::mem::take(&mut self.lanes);
-        let least = lanes.least(set, claim, |entry| {
-            entry.kept + entry.at.map_or(0, |place| self.clock(place).wrapping_sub(fast).cast_signed())
-        });
-        self.lanes = lanes;
-        let (number, made) = least?;
-        let entry = self.lanes.entries.get_mut(number)?;
-        let place = entry.at.take()?;
-        (entry.kept, entry.claim) = (made, u64::try_from(made).unwrap_or(0));
-        entry.missed = Some(self.instructions);
-        self.lanes.closed += 1;
-        if let LaneKind::ObjectSlow { object, .. } = entry.kind {
-            self.lanes.set_open(object.0, false);
-        }
-        for tier in self.groups.get_mut(place.group).into_iter().flat_map(|group| &mut group.memory.tiers) {
-            tier.set_default(place.lane, false);
-        }
-        Some(place)
-    }
-
-    /// Makes a lane a copy of the all-fast one, but for one object.
-    fn open_lane(&mut self, number: usize, set: usize, object: ObjectId, place: Place) {
-        let Some(tiers) = self.sets.get(set).map(|set| (usize::from(set.fast), usize::from(set.slow))) else { return };
-        let reference = self.all_fast.get(set).and_then(|number| self.lanes.entries.get(*number));
-        let Some((from, window)) = reference.and_then(|entry| Some((entry.at?, entry.window))) else { return };
-        for core in &mut self.cores {
-            let Some(state) = core.pipelines.get_mut(from.group).map(|pipeline| pipeline.lane(from.lane)) else {
-                continue;
-            };
-            if let Some(pipeline) = core.pipelines.get_mut(place.group) {
-                pipeline.set_lane(place.lane, &state);
-            }
-        }
-        for index in 0..self.media.len() {
-            let tier = |group: usize, groups: &mut Vec<Group>| -> Option<memory::TierLane> {
-                Some(groups.get_mut(group)?.memory.tiers.get_mut(index)?.lane(from.lane))
-            };
-            let Some(state) = tier(from.group, &mut self.groups) else { continue };
-            let Some(tier) = self.groups.get_mut(place.group).and_then(|group| group.memory.tiers.get_mut(index))
-            else {
-                continue;
-            };
-            tier.set_lane(place.lane, &state);
-            tier.set_default(place.lane, index == tiers.0);
-            if index == tiers.0 || index == tiers.1 {
-                tier.set(object.0, place.lane, index == tiers.1);
-            }
-        }
-        if let Some(entry) = self.lanes.entries.get_mut(number) {
-            (entry.at, entry.opened, entry.window) = (Some(place), true, window);
-        }
-    }
-
-    /// What was observed since the last call, in the order of execution.
-    pub fn observed(&mut self) -> std::vec::Drain<'_, Observed> {
-        self.told.observed.drain(..)
-    }
-
-    /// Cycles since the start on a cpu with everything fast; those of blocks still in its batch are missing.
-    pub fn now(&self, cpu: usize) -> u64 {
-        let pipeline = self.cores.get(cpu).and_then(|core| core.pipelines.first());
-        pipeline.map_or(0, |pipeline| self.common.scale.cycles(pipeline.clock(0)))
-    }
-
-    /// Cycles that retirement waited for loads of each object with everything fast, by [`ObjectId::index`]. Where only windows were
-    /// timed, scaled to the whole run.
-    pub fn stalls(&self) -> Vec<u64> {
-        let share = match &self.sampling {
-            Some(_) if self.timed > 0 => self.instructions as f64 / self.timed as f64,
-            _ => 1.0,
-        };
-        let cycle = f64::from(self.common.scale.cycle);
-        self.told.report.stalls.iter().map(|ticks| (*ticks as f64 / cycle * share).round() as u64).collect()
-    }
-
-    /// Instructions that were timed.
-    pub fn timed(&self) -> u64 {
-        self.timed
-    }
-
-    /// Cycles that have passed with everything fast, by the latest clock, batches not included.
-    pub fn latest_cycles(&self) -> u64 {
-        self.common.scale.cycles(self.clock(Place { group: 0, lane: 0 }))
-    }
-
-    /// What counters say; batches are done first.
-    pub fn counters(&mut self) -> Counters {
-        self.flush();
-        let sum = |of: fn(&Core) -> u64| self.common.scale.cycles(self.cores.iter().map(of).sum());
-        Counters {
-            cycles: sum(Core::busy),
-            reads: self.cores.iter().map(|core| core.outstanding.reads).sum(),
-            read_cycles: sum(|core| core.outstanding.ticks),
-            stall_cycles: self.common.scale.cycles(self.told.report.memory_stalls),
-        }
-    }
-
-    /// How often a lane was closed for another.
-    pub fn closed_lanes(&self) -> u64 {
-        self.lanes.closed
-    }
-
-    /// Ends the run, and says how long it took in each placement. The first is the all-fast lane of the first set.
-    pub fn finish(&mut self) -> Vec<LaneTime> {
-        self.flush();
-        self.cores.iter_mut().for_each(|core| core.outstanding.finish());
-        self.end_window();
-        (0..self.lanes.entries.len()).filter_map(|number| self.lane_time(number)).collect()
-    }
-
-    fn lane_time(&self, number: usize) -> Option<LaneTime> {
-        let entry = self.lanes.entries.get(number).filter(|entry| entry.opened)?;
-        let set = set_of(entry.kind);
-        let fast = self.all_fast.get(set).map_or(0, |number| self.clock_of(*number));
-        let own = entry.at.map_or(fast, |place| self.clock(place));
-        let mut time = LaneTime {
-            kind: entry.kind,
-            cycles: self.common.scale.cycles(own.saturating_add_signed(entry.kept)),
-            half: None,
-            half_difference: None,
-            missed: entry.missed,
-            moved: Vec::new(),
-        };
-        if let Some(place) = entry.at {
-            let tiers = self.groups.get(place.group).into_iter().flat_map(|group| &group.memory.tiers);
-            time.moved = tiers.filter_map(|tier| tier.moved.get(place.lane).copied()).collect();
-        }
-        self.estimate(entry, &mut time);
-        Some(time)
-    }
-}
-
-fn set_of(kind: LaneKind) -> usize {
-    match kind {
-        LaneKind::AllFast { set }
-        | LaneKind::AllSlow { set }
-        | LaneKind::ObjectSlow { set, .. }
-        | LaneKind::MemoryMode { set } => usize::from(set),
-        LaneKind::Placement { .. } => 0,
     }
 }
 

@@ -1,7 +1,8 @@
 //! Timing in windows: which blocks are timed, and what lanes took in a window.
 
 use super::lanes::Entry;
-use super::{LaneTime, Timing, set_of};
+use super::told::set_of;
+use super::{LaneTime, Timing};
 use crate::block::Block;
 use crate::config::Windows;
 use crate::windows::{Phase, Position, Reference};
