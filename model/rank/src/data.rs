@@ -129,7 +129,24 @@ pub(crate) fn formula_of(features: &Features) -> f64 {
     part(Name::FormulaLatency) + part(Name::FormulaBandwidth)
 }
 
-/// A corrected estimate.
+/// A corrected estimate: never more than the largest correction makes of the formula. Of what nothing was seen costs nothing is known either, and a
+/// program has hundreds of such objects, which would otherwise, with the floor's part each, outweigh the one that costs most.
 pub(crate) fn corrected(formula: f64, correction: f64) -> f64 {
-    ((formula + FLOOR) * correction.exp() - FLOOR).max(0.0)
+    ((formula + FLOOR) * correction.exp() - FLOOR).min(formula * BOUNDS.1.exp()).max(0.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_never_seen_costs_nothing_whatever_is_typical() {
+        for correction in [-4.0, 0.0, 0.2, 3.0] {
+            assert_eq!(corrected(0.0, correction), 0.0);
+            let rising: Vec<f64> = (0..200).map(|step| corrected(1e-5 * 1.1_f64.powi(step), correction)).collect();
+            assert!(rising.windows(2).all(|pair| pair[0] <= pair[1]), "{correction}");
+        }
+        assert!(corrected(1e-6, 0.2) < 3e-5, "the floor is no cost of its own");
+        assert!((corrected(0.1, 0.2) / ((0.1 + FLOOR) * 0.2_f64.exp() - FLOOR) - 1.0).abs() < 1e-12);
+    }
 }
