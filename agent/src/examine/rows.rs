@@ -7,7 +7,8 @@ use crate::failure::Failure;
 use rustc_hash::{FxHashMap, FxHashSet};
 use tierscope_model::advice;
 use tierscope_model::features::{FeaturesError, Observed, Window, features};
-use tierscope_rank::{Counted, Features, Row, Set, Table, TierPair};
+use tierscope_model::summary::ObjectSummary;
+use tierscope_rank::{Case, Counted, Features, Row, Set, Table, TierFigures, TierPair};
 use tierscope_traces::{Host, SimulatedTiers, Tables};
 
 /// Who timed it, in the table.
@@ -75,7 +76,7 @@ pub(crate) fn table(case: &Measured<'_>, native: &Recorded, simulated: &Simulate
 
     let mut table = Table::default();
     for (pair, (tiers, alone)) in modelled.iter().zip(&simulated.alone).enumerate() {
-        let case = tierscope_rank::Case {
+        let case = Case {
             program: case.program.to_owned(),
             scale: case.scale.to_owned(),
             seed: case.seed,
@@ -95,13 +96,8 @@ pub(crate) fn table(case: &Measured<'_>, native: &Recorded, simulated: &Simulate
             there.insert(object.id.clone());
             let counted = object.counted.as_ref();
             let count = |of: fn(&tierscope_model::summary::Counted) -> u64| counted.map_or(f64::NAN, |c| of(c) as f64);
+            let row = row(&case, tier_pair, object, (criticality.point, criticality.error));
             table.rows.push(Row {
-                case: case.clone(),
-                tier_pair,
-                object: object.id.clone(),
-                name: object.name.clone(),
-                kind: object.kind.as_str().to_owned(),
-                bytes: object.live_bytes_max as u64,
                 movable,
                 clock: partners.get(place).copied().flatten().and_then(|partner| clock.get(&partner).cloned()),
                 levels: levels.get(&place).cloned(),
@@ -110,12 +106,11 @@ pub(crate) fn table(case: &Measured<'_>, native: &Recorded, simulated: &Simulate
                     bytes_read: count(|counted| counted.bytes_read),
                     bytes_written: count(|counted| counted.bytes_written),
                     stall_cycles: counted.and_then(|counted| counted.stall_cycles).map_or(f64::NAN, |c| c as f64),
-                    first_seen: object.first_seen_ns as f64,
                     soar_score: soar.as_ref().and_then(|scores| scores.get(place)).copied().unwrap_or(f64::NAN),
                     hotness: hotness.get(&object.id).copied().unwrap_or(0.0),
+                    ..row.counted
                 },
-                criticality: criticality.point,
-                criticality_error: criticality.error,
+                ..row
             });
         }
         table.sets.extend(simulated.sets.iter().filter(|timed| timed.pair == pair).map(|timed| Set {
@@ -132,6 +127,29 @@ pub(crate) fn table(case: &Measured<'_>, native: &Recorded, simulated: &Simulate
     Ok(Labelled { paired: paired.count(), table })
 }
 
+/// The row of a movable object of which nothing is known but what its summary says and the label, with its 95 % half width.
+pub(crate) fn row(
+    case: &Case,
+    tier_pair: TierPair,
+    object: &ObjectSummary,
+    (criticality, criticality_error): (f64, f64),
+) -> Row {
+    Row {
+        case: case.clone(),
+        tier_pair,
+        object: object.id.clone(),
+        name: object.name.clone(),
+        kind: object.kind.as_str().to_owned(),
+        bytes: object.live_bytes_max as u64,
+        movable: true,
+        clock: None,
+        levels: None,
+        counted: Counted { first_seen: object.first_seen_ns as f64, ..Counted::UNKNOWN },
+        criticality,
+        criticality_error,
+    }
+}
+
 /// From the first mark of the steady phase to that of what comes after it.
 fn steady(tables: &Tables, case: &Measured<'_>) -> Window {
     let first = |name: &str| tables.marks.iter().filter(|mark| mark.name == name).map(|mark| mark.time_ns).min();
@@ -142,15 +160,13 @@ fn steady(tables: &Tables, case: &Measured<'_>) -> Window {
 /// Ratios of the figures a pair was modelled with.
 fn tier_pair(tiers: &SimulatedTiers) -> Option<TierPair> {
     let figure = |of: &serde_json::Value, name: &str| of.get(name)?.as_f64().filter(|value| *value > 0.0);
-    let ratio =
-        |name, over: &serde_json::Value, under: &serde_json::Value| Some(figure(over, name)? / figure(under, name)?);
-    let (fast, slow) = (&tiers.fast_figures, &tiers.slow_figures);
-    Some(TierPair {
-        latency_x: ratio("read_latency_ns", slow, fast)?,
-        bandwidth_x: ratio("read_bandwidth_gbs", fast, slow)?,
-        write_bandwidth_x: ratio("write_bandwidth_gbs", fast, slow)?,
-        granule_bytes: figure(slow, "granule_bytes")?,
-        slow_read_gbs: figure(slow, "read_bandwidth_gbs")?,
-        slow_write_gbs: figure(slow, "write_bandwidth_gbs")?,
-    })
+    let figures = |of: &serde_json::Value| {
+        Some(TierFigures {
+            latency_ns: figure(of, "read_latency_ns")?,
+            read_gbs: figure(of, "read_bandwidth_gbs")?,
+            write_gbs: figure(of, "write_bandwidth_gbs")?,
+            granule_bytes: figure(of, "granule_bytes")?,
+        })
+    };
+    Some(TierPair::between(&figures(&tiers.fast_figures)?, &figures(&tiers.slow_figures)?))
 }

@@ -9,7 +9,7 @@ use crate::advise::Apart;
 use crate::cli::{LabelArguments, RunArguments};
 use crate::examine::Silence;
 use crate::examine::native::{self, Recorded, Sampling};
-use crate::examine::rows::llc_bytes;
+use crate::examine::rows::{llc_bytes, row};
 use crate::failure::Failure;
 use crate::{place, private};
 use std::ffi::OsString;
@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tierscope_model::features::{Window, features};
 use tierscope_model::interval::mean_interval;
-use tierscope_rank::{Case, Counted, Features, Row, Set, Table, TierPair};
+use tierscope_rank::{Case, Features, Row, Set, Table, TierFigures, TierPair};
 use tierscope_tiers::{Quantity, Tier};
 
 /// Who timed it, in the table.
@@ -141,15 +141,16 @@ fn tier_pair([fast, slow]: [&Tier; 2]) -> Result<TierPair, Failure> {
     let written = |tier: &Tier| {
         tier.value(Quantity::WriteBandwidthGbs).map_or_else(|| figure(tier, Quantity::ReadBandwidthGbs), Ok)
     };
-    let (slow_read_gbs, slow_write_gbs) = (figure(slow, Quantity::ReadBandwidthGbs)?, written(slow)?);
-    Ok(TierPair {
-        latency_x: figure(slow, Quantity::ReadLatencyNs)? / figure(fast, Quantity::ReadLatencyNs)?,
-        bandwidth_x: figure(fast, Quantity::ReadBandwidthGbs)? / slow_read_gbs,
-        write_bandwidth_x: written(fast)? / slow_write_gbs,
-        granule_bytes: slow.value(Quantity::GranuleBytes).unwrap_or(LINE),
-        slow_read_gbs,
-        slow_write_gbs,
-    })
+    let figures = |tier: &Tier| {
+        Ok::<_, Failure>(TierFigures {
+            latency_ns: figure(tier, Quantity::ReadLatencyNs)?,
+            read_gbs: figure(tier, Quantity::ReadBandwidthGbs)?,
+            write_gbs: written(tier)?,
+            granule_bytes: tier.value(Quantity::GranuleBytes).unwrap_or(LINE),
+        })
+    };
+    let slow = figures(slow)?;
+    Ok(TierPair::between(&figures(fast)?, &slow))
 }
 
 /// The rows: `slowdowns` are those of the objects `alone` and then of all that is `movable`.
@@ -168,22 +169,10 @@ fn table(
     let clock = |place: usize| -> Option<Features> {
         observed.objects.iter().find(|object| object.object == place).map(|object| object.features.clone())
     };
-    let row = |(id, slowdown): (&&str, &Slowdown)| {
+    let measured = |(id, slowdown): (&&str, &Slowdown)| {
         let (place, object) = summary.objects.iter().enumerate().find(|(_, object)| object.id == **id)?;
-        Some(Row {
-            case: case.clone(),
-            tier_pair,
-            object: object.id.clone(),
-            name: object.name.clone(),
-            kind: object.kind.as_str().to_owned(),
-            bytes: object.live_bytes_max as u64,
-            movable: true,
-            clock: clock(place),
-            levels: None,
-            counted: Counted { first_seen: object.first_seen_ns as f64, ..Counted::UNKNOWN },
-            criticality: slowdown.point,
-            criticality_error: slowdown.error,
-        })
+        let unseen = row(case, tier_pair, object, (slowdown.point, slowdown.error));
+        Some(Row { clock: clock(place), ..unseen })
     };
     let mut sets = Vec::new();
     // A set with objects that have no row says nothing to those who read the table.
@@ -192,7 +181,7 @@ fn table(
         slow.sort_unstable();
         sets.push(Set { case: case.clone(), slow, slowdown: all.point, error: all.error });
     }
-    Ok(Table { rows: alone.iter().zip(slowdowns).filter_map(row).collect(), sets })
+    Ok(Table { rows: alone.iter().zip(slowdowns).filter_map(measured).collect(), sets })
 }
 
 #[cfg(test)]

@@ -34,4 +34,4 @@ pub use model::{
     WrongFamily, key,
 };
 pub use shipped::shipped_key;
-pub use table::{Case, Counted, Row, Set, Table, TableError, TierPair};
+pub use table::{Case, Counted, Row, Set, Table, TableError, TierFigures, TierPair};

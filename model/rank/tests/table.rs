@@ -1,7 +1,7 @@
 //! The table as outside data: what was written is read, and what is torn is refused by name.
 
 use proptest::prelude::*;
-use tierscope_rank::{Case, Counted, FEATURES, Family, Features, Row, Set, Table, TableError, TierPair};
+use tierscope_rank::{Case, Counted, FEATURES, Family, Features, Row, Set, Table, TableError, TierFigures, TierPair};
 
 fn case(program: &str, seed: u64) -> Case {
     Case {
@@ -156,4 +156,14 @@ proptest! {
             prop_assert_eq!(again.objects_csv(), read.objects_csv());
         }
     }
+}
+
+#[test]
+fn a_ratio_says_how_much_worse_the_slow_tier_is_and_what_is_not_known_has_none() {
+    let fast = TierFigures { latency_ns: 100.0, read_gbs: 90.0, write_gbs: f64::NAN, granule_bytes: 64.0 };
+    let slow = TierFigures { latency_ns: 300.0, read_gbs: 30.0, write_gbs: 10.0, granule_bytes: 256.0 };
+    let pair = TierPair::between(&fast, &slow);
+    assert_eq!((pair.latency_x, pair.bandwidth_x, pair.granule_bytes), (3.0, 3.0, 256.0));
+    assert_eq!((pair.slow_read_gbs, pair.slow_write_gbs), (30.0, 10.0));
+    assert!(pair.write_bandwidth_x.is_nan());
 }

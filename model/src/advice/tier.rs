@@ -1,6 +1,6 @@
 //! What a cost model needs to know of a tier.
 
-use tierscope_rank::TierPair;
+use tierscope_rank::{TierFigures, TierPair};
 
 use super::AdviceError;
 
@@ -52,14 +52,13 @@ impl Tier {
 /// A slower tier beside the fastest, as models see them; what is not known of them is no number.
 pub(super) fn pair(fastest: &Tier, slower: &Tier) -> TierPair {
     let known = |figure: Option<f64>| figure.unwrap_or(f64::NAN);
-    TierPair {
-        latency_x: slower.latency_ratio(fastest),
-        bandwidth_x: known(slower.bandwidth_ratio(fastest)),
-        write_bandwidth_x: known(fastest.write_bandwidth_gbs) / known(slower.write_bandwidth_gbs),
-        granule_bytes: known(slower.granule_bytes),
-        slow_read_gbs: known(slower.bandwidth_gbs),
-        slow_write_gbs: known(slower.write_bandwidth_gbs),
-    }
+    let [fast, slow] = [fastest, slower].map(|tier| TierFigures {
+        latency_ns: tier.latency_ns,
+        read_gbs: known(tier.bandwidth_gbs),
+        write_gbs: known(tier.write_bandwidth_gbs),
+        granule_bytes: known(tier.granule_bytes),
+    });
+    TierPair::between(&fast, &slow)
 }
 
 /// Whether tiers can be compared: at least two, with sound figures, the fastest first.

@@ -54,6 +54,34 @@ pub struct TierPair {
     pub slow_write_gbs: f64,
 }
 
+/// What is known of one tier; NaN where nothing is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TierFigures {
+    /// Nanoseconds of a random read that the next one waits for.
+    pub latency_ns: f64,
+    /// Read bandwidth, 10^9 bytes a second.
+    pub read_gbs: f64,
+    /// Write bandwidth, 10^9 bytes a second.
+    pub write_gbs: f64,
+    /// What it moves at once, bytes.
+    pub granule_bytes: f64,
+}
+
+impl TierPair {
+    /// The slow tier beside the fast one; what is not known of either is not known of the pair.
+    #[must_use]
+    pub fn between(fast: &TierFigures, slow: &TierFigures) -> Self {
+        Self {
+            latency_x: slow.latency_ns / fast.latency_ns,
+            bandwidth_x: fast.read_gbs / slow.read_gbs,
+            write_bandwidth_x: fast.write_gbs / slow.write_gbs,
+            granule_bytes: slow.granule_bytes,
+            slow_read_gbs: slow.read_gbs,
+            slow_write_gbs: slow.write_gbs,
+        }
+    }
+}
+
 /// Exact counts, as a simulator has them: for baselines, never for features. NaN where not known.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Counted {
