@@ -1,17 +1,19 @@
 //! What features say of programs whose pattern is known, and that they say the same of the same program.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
+mod support;
+
 use std::path::Path;
 
+use support::{MIB, rows};
 use tierscope_model::features::{FeaturesError, Observed, Window, features, llc_bytes};
 use tierscope_model::summary::{SortKey, Summary, summarise};
 use tierscope_rank::{FEATURES, Family, Features, Name};
 use tierscope_traces::{
-    Access, AddressQuality, AllocationRow, Attribution, CountRow, Level, MarkRow, Meta, ModuleRow, ObjectKind,
-    ObjectRow, Profile, SampleRow, SamplerKind, SiteRow, SymbolRow, Tables, Tlb,
+    Access, AllocationRow, CountRow, Level, MarkRow, Meta, ObjectRow, Profile, SampleRow, SamplerKind, SiteRow, Tables,
+    Tlb,
 };
 
-const MIB: u64 = 1 << 20;
 const MILLISECOND: u64 = 1_000_000;
 
 /// A small generator of our own: tests must not depend on a library's choice of stream.
@@ -54,46 +56,14 @@ impl Program {
     fn new(sampler: SamplerKind, objects: &[u64]) -> Self {
         let mut meta = Meta { complete: true, ..Meta::default() };
         meta.sampler.kind = sampler;
-        let module = ModuleRow {
-            module: 0,
-            path: "/opt/app".into(),
-            build_id: Some("aa".into()),
-            start: 0,
-            end: MIB,
-            bias: 0,
-            loaded_ns: 0,
-            unloaded_ns: None,
-        };
-        let mut tables = Tables { modules: vec![module], ..Tables::default() };
+        let mut tables = Tables { modules: vec![rows::module(0, "/opt/app", 0)], ..Tables::default() };
         for (number, &bytes) in (0u32..).zip(objects) {
             let offset = 0x100 + u64::from(number);
             tables.sites.push(SiteRow { site: number, depth: 0, module: Some(0), offset });
-            let function = format!("make_{number}");
-            tables.symbols.push(SymbolRow { module: 0, offset, inline_depth: 0, function, file: None, line: None });
-            tables.objects.push(ObjectRow {
-                object: number,
-                kind: ObjectKind::Heap,
-                site: Some(number),
-                size_class: Some(bytes.ilog2() as u8),
-                slot: Some(0),
-                module: None,
-                name: String::new(),
-                start: 0,
-                bytes,
-                tid: None,
-                first_seen_ns: 0,
-            });
-            tables.allocations.push(AllocationRow {
-                allocation: u64::from(number),
-                object: number,
-                site: number,
-                address: Self::address(number),
-                bytes,
-                weight: 1.0,
-                time_ns: 0,
-                tid: 1,
-                freed_ns: None,
-            });
+            tables.symbols.push(rows::symbol(offset, &format!("make_{number}")));
+            tables.objects.push(ObjectRow { first_seen_ns: 0, ..rows::object(number, bytes) });
+            let block = rows::block(u64::from(number), number, bytes, 0, None);
+            tables.allocations.push(AllocationRow { address: Self::address(number), ..block });
         }
         Self { meta, tables, bytes: objects.to_vec(), random: Random(7), now_ns: 0 }
     }
@@ -115,23 +85,16 @@ impl Program {
             let within = (place.rem_euclid(1.0) * bytes as f64) as u64 / 8 * 8;
             let levels = self.meta.sampler.kind.knows_levels();
             self.tables.samples.push(SampleRow {
-                time_ns: self.now_ns,
                 tid,
-                cpu: 0,
                 ip: 0x400 + u64::from(one.object),
-                module: Some(0),
                 offset: 0x400 + u64::from(one.object),
-                kernel: false,
                 address: Some(Self::address(one.object) + within),
                 access: one.access,
-                address_quality: AddressQuality::Exact,
-                attribution: Attribution::Exact,
                 level: levels.then_some(Level::LocalMemory),
                 latency: levels.then(|| one.latency + (self.random.uniform() * 50.0) as u32),
                 dependent: (!levels).then_some(one.dependent),
                 tlb: levels.then_some(one.tlb),
-                weight: 1.0,
-                object: Some(one.object),
+                ..rows::sample(self.now_ns, Some(one.object))
             });
         }
     }

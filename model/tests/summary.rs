@@ -1,85 +1,33 @@
 //! Which objects there are, what they are called, how big they were, and what became of every sample.
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
+mod support;
+
+use support::{MIB, rows, rows::sample};
 use tierscope_model::summary::{Part, Reason, SortKey, Summary, summarise};
-use tierscope_traces::{
-    Access, AddressQuality, AllocationRow, Attribution, MarkRow, Meta, ModuleRow, ObjectKind, ObjectRow, SampleRow,
-    SiteRow, SymbolRow, Tables,
-};
+use tierscope_traces::{AllocationRow, MarkRow, Meta, ModuleRow, ObjectKind, ObjectRow, SampleRow, SiteRow, Tables};
 
 const KIB: u64 = 1 << 10;
-const MIB: u64 = 1 << 20;
 
 fn object(object: u32, bytes: u64, slot: u16) -> ObjectRow {
-    ObjectRow {
-        object,
-        kind: ObjectKind::Heap,
-        site: Some(0),
-        size_class: Some(bytes.ilog2() as u8),
-        slot: Some(slot),
-        module: None,
-        name: String::new(),
-        start: 0,
-        bytes,
-        tid: None,
-        first_seen_ns: u64::from(object),
-    }
+    ObjectRow { site: Some(0), slot: Some(slot), ..rows::object(object, bytes) }
 }
 
 fn block(object: u32, bytes: u64, time_ns: u64, freed_ns: Option<u64>) -> AllocationRow {
     let allocation = (u64::from(object) << 32) | time_ns;
-    AllocationRow { allocation, object, site: 0, address: 0, bytes, weight: 1.0, time_ns, tid: 1, freed_ns }
-}
-
-fn sample(time_ns: u64, object: Option<u32>) -> SampleRow {
-    SampleRow {
-        time_ns,
-        tid: 1,
-        cpu: 0,
-        ip: 0,
-        module: Some(0),
-        offset: 0x20,
-        kernel: false,
-        address: Some(1),
-        access: Access::Load,
-        address_quality: AddressQuality::Exact,
-        attribution: Attribution::Exact,
-        level: None,
-        latency: None,
-        dependent: None,
-        tlb: None,
-        weight: 1.0,
-        object,
-    }
+    AllocationRow { site: 0, ..rows::block(allocation, object, bytes, time_ns, freed_ns) }
 }
 
 /// One site, `make` called by `main`, in a module loaded at `start`.
 fn program(start: u64) -> Tables {
-    let module = |module: u32, path: &str| ModuleRow {
-        module,
-        path: path.into(),
-        build_id: None,
-        start,
-        end: start.saturating_add(MIB),
-        bias: start,
-        loaded_ns: 0,
-        unloaded_ns: None,
-    };
-    let symbol = |offset: u64, function: &str| SymbolRow {
-        module: 0,
-        offset,
-        inline_depth: 0,
-        function: function.into(),
-        file: None,
-        line: None,
-    };
+    let module = |module: u32, path: &str| ModuleRow { build_id: None, ..rows::module(module, path, start) };
     Tables {
         modules: vec![module(0, "/opt/app"), module(1, "/lib/libc.so.6")],
         sites: vec![
             SiteRow { site: 0, depth: 1, module: Some(0), offset: 0x20 },
             SiteRow { site: 0, depth: 0, module: Some(0), offset: 0x10 },
         ],
-        symbols: vec![symbol(0x10, "make"), symbol(0x20, "main")],
+        symbols: vec![rows::symbol(0x10, "make"), rows::symbol(0x20, "main")],
         ..Tables::default()
     }
 }

@@ -6,13 +6,12 @@
     reason = "helpers of tests fail as tests do, and not every test uses all"
 )]
 
+pub(crate) mod rows;
+
 use tierscope_model::advice::{Advice, AdviceError, Goal, Options, Ranker, Teacher, Tier, advise};
 use tierscope_model::summary::{SortKey, summarise};
 use tierscope_placement::Limits;
-use tierscope_traces::{
-    Access, AddressQuality, AllocationRow, Attribution, Meta, ModuleRow, ObjectKind, ObjectRow, SampleRow, SamplerKind,
-    SiteRow, Tables,
-};
+use tierscope_traces::{Meta, ObjectKind, ObjectRow, SampleRow, SamplerKind, SiteRow, Tables};
 
 pub(crate) const MIB: u64 = 1 << 20;
 /// What a placed block begins with.
@@ -31,16 +30,7 @@ impl Program {
         let mut meta = Meta { complete: true, ..Meta::default() };
         meta.sampler.kind = sampler;
         meta.allocator.shim = "loaded".into();
-        let module = ModuleRow {
-            module: 0,
-            path: "/opt/app".into(),
-            build_id: Some("aa".into()),
-            start: 0,
-            end: MIB,
-            bias: 0,
-            loaded_ns: 0,
-            unloaded_ns: None,
-        };
+        let module = rows::module(0, "/opt/app", 0);
         Self { meta, tables: Tables { modules: vec![module], ..Tables::default() }, allocated: 0 }
     }
 
@@ -48,7 +38,6 @@ impl Program {
         let object = self.tables.objects.len() as u32;
         let heap = kind == ObjectKind::Heap;
         self.tables.objects.push(ObjectRow {
-            object,
             kind,
             site: heap.then_some(object),
             size_class: heap.then(|| bytes.ilog2() as u8),
@@ -56,9 +45,7 @@ impl Program {
             module: (kind == ObjectKind::Global).then_some(0),
             name: name.into(),
             start: u64::from(object),
-            bytes,
-            tid: None,
-            first_seen_ns: u64::from(object),
+            ..rows::object(object, bytes)
         });
         if heap {
             let frame = |depth: u16, offset: u64| SiteRow { site: object, depth, module: Some(0), offset };
@@ -81,33 +68,14 @@ impl Program {
     pub(crate) fn block(&mut self, object: u32, bytes: u64, time_ns: u64, freed_ns: Option<u64>) {
         let allocation = self.allocated;
         self.allocated += 1;
-        let (site, weight) = (object, 1.0);
-        let row = AllocationRow { allocation, object, site, address: 0, bytes, weight, time_ns, tid: 1, freed_ns };
-        self.tables.allocations.push(row);
+        self.tables.allocations.push(rows::block(allocation, object, bytes, time_ns, freed_ns));
     }
 
     /// `count` samples of an object, spread evenly over the run.
     pub(crate) fn samples(&mut self, object: Option<u32>, count: u64, change: impl Fn(&mut SampleRow)) {
         for n in 0..count {
-            let mut row = SampleRow {
-                time_ns: n * SECOND / count,
-                tid: 1,
-                cpu: 0,
-                ip: 0,
-                module: Some(0),
-                offset: 0x20,
-                kernel: false,
-                address: Some(u64::from(object.unwrap_or(999)) << 32),
-                access: Access::Load,
-                address_quality: AddressQuality::Exact,
-                attribution: Attribution::Exact,
-                level: None,
-                latency: None,
-                tlb: None,
-                weight: 1.0,
-                object,
-                dependent: None,
-            };
+            let address = Some(u64::from(object.unwrap_or(999)) << 32);
+            let mut row = SampleRow { address, ..rows::sample(n * SECOND / count, object) };
             change(&mut row);
             self.tables.samples.push(row);
         }
