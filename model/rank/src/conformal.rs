@@ -9,11 +9,15 @@
 //! spread of its members and the error of the samples. They are taken apart by the size of the prediction, for
 //! the many objects that cost nothing must not decide how wide the interval of a costly one is.
 
+mod rising;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use crate::data::FLOOR;
+
+pub(crate) use rising::Rising;
 
 /// Nominal coverage.
 pub const COVERAGE: f64 = 0.9;
@@ -130,19 +134,19 @@ fn is_enough(outcomes: &[Outcome]) -> bool {
     outcomes.len() >= LEAST_ROWS && programs.len() >= LEAST_PROGRAMS
 }
 
-/// The quantiles that leave half of what is not covered on either side, every program counting the same.
-fn quantiles(outcomes: &[Outcome]) -> (f64, f64) {
+/// What every outcome counts, in order: the same for every program, however many it has.
+fn weights(outcomes: &[Outcome]) -> impl Iterator<Item = f64> {
     let mut rows: BTreeMap<usize, f64> = BTreeMap::new();
     for outcome in outcomes {
         *rows.entry(outcome.program).or_default() += 1.0;
     }
-    let mut residuals: Vec<(f64, f64)> = outcomes
-        .iter()
-        .map(|o| {
-            let weight = 1.0 / rows.get(&o.program).copied().unwrap_or(1.0);
-            ((scaled(o.truth) - scaled(o.predicted)) / o.unsureness, weight)
-        })
-        .collect();
+    outcomes.iter().map(move |outcome| 1.0 / rows.get(&outcome.program).copied().unwrap_or(1.0))
+}
+
+/// The quantiles that leave half of what is not covered on either side, every program counting the same.
+fn quantiles(outcomes: &[Outcome]) -> (f64, f64) {
+    let residuals = outcomes.iter().map(|o| (scaled(o.truth) - scaled(o.predicted)) / o.unsureness);
+    let mut residuals: Vec<(f64, f64)> = residuals.zip(weights(outcomes)).collect();
     residuals.sort_by(|a, b| a.0.total_cmp(&b.0));
     let tail = (1.0 - COVERAGE) / 2.0;
     let all: f64 = residuals.iter().map(|(_, weight)| weight).sum();
@@ -166,7 +170,7 @@ mod tests {
     use super::*;
     use crate::random::Random;
 
-    fn outcomes(programs: usize, rows: usize, seed: u64) -> Vec<Outcome> {
+    pub(super) fn outcomes(programs: usize, rows: usize, seed: u64) -> Vec<Outcome> {
         let mut random = Random::new(seed);
         let mut outcomes = Vec::new();
         for program in 0..programs {

@@ -255,6 +255,21 @@ proptest! {
     }
 
     #[test]
+    fn leaving_more_in_slow_memory_lowers_neither_end_of_an_interval(
+        levels: bool, costs in prop::collection::vec((0.0..6.0f64, any::<bool>()), 1..12)
+    ) {
+        let forecast = model(if levels { Family::Levels } else { Family::Clock }).forecast();
+        // From nothing to sixteen times the run.
+        let cost = |magnitude: f64| (10f64.powf(magnitude) - 1.0) * 16e-6;
+        let all: Vec<f64> = costs.iter().map(|(magnitude, _)| cost(*magnitude)).collect();
+        let part: Vec<f64> = costs.iter().filter(|(_, is)| *is).map(|(magnitude, _)| cost(*magnitude)).collect();
+        let (of_part, of_all) = (forecast.interval(&part), forecast.interval(&all));
+        let slack = 1.0 + 1e-9;
+        prop_assert!(forecast.slowdown(&part) <= forecast.slowdown(&all) * slack);
+        prop_assert!(of_part.0 <= of_all.0 * slack && of_part.1 <= of_all.1 * slack, "{of_part:?} {of_all:?}");
+    }
+
+    #[test]
     fn damage_to_a_stored_model_is_refused_or_harmless(
         at in any::<prop::sample::Index>(), with in "[-0-9eE.,\\[\\]{}:\"a-z]{0,6}"
     ) {

@@ -6,7 +6,7 @@ use super::Model;
 use crate::learn::inputs::Target;
 
 /// What a stored model says it is.
-pub(super) const SCHEMA: &str = "tierscope.rank-model/2";
+pub(super) const SCHEMA: &str = "tierscope.rank-model/3";
 
 /// Longest text that is read: far more than any model has.
 const LONGEST: usize = 64 << 20;
