@@ -75,6 +75,13 @@ fn cpu_times(output: &str) -> BTreeMap<u32, f64> {
     output.lines().filter_map(parse).collect()
 }
 
+/// How many samples there may be. A hypervisor that takes a processor lets its clock run on: samples are
+/// taken in that time as well, and a thread's CPU time may leave it out; and ticks that come late, when the processor is back, come as one.
+/// Half the samples, or twice as many, are neither.
+fn allowed(expected: f64, stolen_seconds: f64, rate: f64) -> std::ops::Range<f64> {
+    0.6 * expected - 2.0..1.1 * expected + stolen_seconds * rate + 2.0
+}
+
 /// Seconds, over all processors, that a hypervisor gave to others while their clocks ran on: samples are taken in them as well, and a thread's
 /// CPU time leaves them out.
 fn stolen_seconds() -> f64 {
@@ -121,11 +128,8 @@ fn every_thread_is_sampled_once_for_its_time() {
     for (tid, seconds) in threads {
         let taken = samples(&records).filter(|sample| sample.tid == tid).count() as f64;
         let expected = seconds * 997.0;
-        let beside = if taken > expected { (stolen_seconds() - stolen) * 997.0 } else { 0.0 };
-        assert!(
-            (taken - expected).abs() < 0.1 * expected + beside + 2.0,
-            "thread {tid}: {taken} samples, {expected} expected and {beside} beside its time"
-        );
+        let allowed = allowed(expected, stolen_seconds() - stolen, 997.0);
+        assert!(allowed.contains(&taken), "thread {tid}: {taken} samples, {expected} expected, {allowed:?} allowed");
         assert!(born.contains(&tid) && ended.contains(&tid));
     }
 }
@@ -218,11 +222,8 @@ fn attaching_finds_present_and_future_threads_and_counts_none_twice() {
         assert!(born.len() > 200, "{} threads born after", born.len());
         let taken = born.iter().map(|&tid| of_thread(tid)).sum::<usize>() as f64;
         let expected = born.iter().map(|tid| threads[tid]).sum::<f64>() * 997.0;
-        let beside = if taken > expected { (stolen_seconds() - stolen) * 997.0 } else { 0.0 };
-        assert!(
-            (taken - expected).abs() < 0.1 * expected + beside,
-            "{taken} samples, {expected} expected and {beside} beside"
-        );
+        let allowed = allowed(expected, stolen_seconds() - stolen, 997.0);
+        assert!(allowed.contains(&taken), "{taken} samples, {expected} expected, {allowed:?} allowed");
         for tid in born {
             // A processor that is itself waiting for one takes ticks late: a sample or two of a short life may be missing.
             let least = ((threads[&tid] * 997.0 * 0.6) as usize).saturating_sub(2).max(1);
@@ -257,11 +258,8 @@ fn what_a_full_ring_loses_is_counted() {
     let expected = seconds * 4000.0;
     assert!(lost > 1000, "{lost} lost");
     let total = taken + lost as f64;
-    let beside = if total > expected { (stolen_seconds() - stolen) * 4000.0 } else { 0.0 };
-    assert!(
-        (total - expected).abs() < 0.05 * expected + beside + 60.0,
-        "{taken} taken, {lost} lost, {expected} expected and {beside} beside"
-    );
+    let allowed = allowed(expected, stolen_seconds() - stolen, 4000.0);
+    assert!(allowed.contains(&total), "{taken} taken, {lost} lost, {expected} expected, {allowed:?} allowed");
     assert_eq!(child.wait(), 0);
 }
 

@@ -190,7 +190,7 @@ mod tests {
             text[..text.len() / 2].into(),
             text.replace("\"bias\":", "\"bias\":1e400,\"was\":"),
             text.replace("0123456789abcdef", "fedcba9876543210"),
-            text.replace("tierscope.rank-model/2", "tierscope.rank-model/0"),
+            text.replace("tierscope.rank-model/", "tierscope.rank-model/0"),
             other,
         ];
         for (number, poison) in poisons.iter().enumerate() {
