@@ -63,17 +63,16 @@ impl Timed {
             self.waiting.push_back((sample, false));
         }
         let execution = Execution { block, accesses, served, traffic, observed: &self.observed };
-        if self.timing.execute(usize::from(cpu), execution) {
+        let is_timed = self.timing.execute(usize::from(cpu), execution);
+        let added = self.waiting.iter_mut().skip(before);
+        if is_timed {
+            // What passed between windows; what was timed is added when it is known.
             self.between.end();
+            let between = self.between.cycles();
+            added.for_each(|(sample, _)| sample.time = between);
         } else {
-            self.waiting.iter_mut().skip(before).for_each(|(_, known)| *known = true);
+            added.for_each(|(_, known)| *known = true);
             self.between.pass(block.ops.len() as u64, &self.timing);
-        }
-        // That of what was timed until now comes from there; what passed between windows before it, from here.
-        for (sample, known) in self.waiting.iter_mut().skip(before) {
-            if !*known {
-                sample.time = self.between.cycles();
-            }
         }
         let timed = self.timing.timed();
         if self.stretches.ends(timed) {
