@@ -165,6 +165,7 @@ pub(super) fn write(path: &Path, force: bool, meta: Meta, found: Found<'_>) -> R
     }
     for row in unrecorded(&found, &sites, &clock) {
         writer.allocations().push(row);
+        make_room(&mut writer).map_err(failure)?;
     }
     writer.finish().map_err(failure)
 }
