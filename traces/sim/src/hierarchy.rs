@@ -119,7 +119,8 @@ impl Hierarchy {
     /// no level takes lines away from them, and nothing is prefetched.
     pub(crate) fn first_levels_are_on_their_own(&self) -> bool {
         let inclusive = self.llc_inclusive || self.l2_inclusive;
-        self.cores.len() == 1 && !inclusive && !self.prefetch.next_line && !self.prefetch.stride
+        let Prefetch { next_line, stride, streams, .. } = self.prefetch;
+        self.cores.len() == 1 && !inclusive && !next_line && !stride && streams == 0
     }
 
     /// What serves a line that came into a first level of a core that is ahead, and alone; `victim` left it.
@@ -212,7 +213,7 @@ impl Hierarchy {
         }
         let prefetched = flags & PREFETCHED != 0;
         if prefetched {
-            self.look_ahead(request, map, effects);
+            self.look_ahead(request, false, map, effects);
         }
         (Level::L1, prefetched)
     }
@@ -221,7 +222,7 @@ impl Hierarchy {
     fn miss(&mut self, request: &Request, victim: u64, map: &Shadow, effects: &mut Effects) -> (Level, bool) {
         self.leave_l1(request.core, victim, effects);
         let served = self.beyond_l1(request, effects);
-        self.look_ahead(request, map, effects);
+        self.look_ahead(request, true, map, effects);
         served
     }
 
@@ -396,8 +397,8 @@ impl Hierarchy {
         }
     }
 
-    /// Lets the prefetchers learn of a miss, or of the first use of what they brought.
-    fn look_ahead(&mut self, request: &Request, map: &Shadow, effects: &mut Effects) {
+    /// Lets the prefetchers learn of an access that missed the first level, or was the first use of what they brought there.
+    fn look_ahead(&mut self, request: &Request, missed: bool, map: &Shadow, effects: &mut Effects) {
         let Request { core, line, address, ip, .. } = *request;
         if self.prefetch.next_line
             && let Some(next) = next_in_page(line, self.page_shift)
@@ -406,12 +407,55 @@ impl Hierarchy {
         {
             self.bring(core, next, map, effects);
         }
-        if self.prefetch.stride {
+        let follows = self.prefetch.streams > 0;
+        if follows && missed {
+            self.stream(core, line, map, effects);
+        }
+        if self.prefetch.stride && !(follows && request.is_store()) {
             let wanted = self.cores[core].stride.observe(ip, address);
             for line in wanted.lines() {
-                self.bring(core, *line, map, effects);
+                if !follows {
+                    self.bring(core, *line, map, effects);
+                } else if self.bring_near(core, *line, map, effects) {
+                    self.stream(core, *line, map, effects);
+                }
             }
         }
+    }
+
+    /// The second level is asked for a line.
+    fn stream(&mut self, core: usize, line: u64, map: &Shadow, effects: &mut Effects) {
+        let ahead = self.cores[core].streamer.observe(line);
+        for line in ahead.near() {
+            self.bring(core, *line, map, effects);
+        }
+        for line in ahead.far() {
+            if !self.cores.iter().any(|core| core.has(*line)) {
+                self.bring_into_llc(*line, map, effects);
+            }
+        }
+    }
+
+    /// Prefetches a line into the first level, unless that or another core has it. Whether it did.
+    fn bring_near(&mut self, core: usize, line: u64, map: &Shadow, effects: &mut Effects) -> bool {
+        let others = (0..self.cores.len()).any(|other| other != core && self.cores[other].has(line));
+        if others || self.cores[core].l1d.has(line) {
+            return false;
+        }
+        if self.cores[core].l2.is_none() {
+            self.bring(core, line, map, effects);
+            return true;
+        }
+        let clean = word(line, map.find(address_of(line)));
+        let shared = self.cores[core].l2.as_mut().and_then(|l2| l2.find(line)).map_or(0, |word| *word & SHARED);
+        let victim = self.cores[core].l1d.bring(line, clean | PREFETCHED | shared, Within::UNKNOWN);
+        self.leave_l1(core, victim, effects);
+        let Some(l2) = &mut self.cores[core].l2 else { return true };
+        if let Found::Miss(victim) = l2.access(line, clean) {
+            self.leave_l2(core, victim, effects);
+            self.bring_into_llc(line, map, effects);
+        }
+        true
     }
 
     /// Prefetches a line, unless a core has it.
@@ -419,8 +463,7 @@ impl Hierarchy {
         if self.cores.iter().any(|core| core.has(line)) {
             return;
         }
-        let object = map.find(address_of(line));
-        let clean = word(line, object);
+        let clean = word(line, map.find(address_of(line)));
         let private = &mut self.cores[core];
         if let Some(l2) = &mut private.l2 {
             if let Found::Miss(victim) = l2.access(line, clean | PREFETCHED) {
@@ -429,7 +472,13 @@ impl Hierarchy {
         } else if let Found::Miss(victim) = private.l1d.access(line, clean | PREFETCHED, Within::UNKNOWN) {
             self.leave_l1(core, victim, effects);
         }
-        if self.last_level(line, clean, false, effects) == Level::Memory {
+        self.bring_into_llc(line, map, effects);
+    }
+
+    /// Prefetches a line into the last level.
+    fn bring_into_llc(&mut self, line: u64, map: &Shadow, effects: &mut Effects) {
+        let object = map.find(address_of(line));
+        if self.last_level(line, word(line, object), false, effects) == Level::Memory {
             effects.push(TrafficKind::Prefetch, line, object);
         }
     }
@@ -469,7 +518,7 @@ mod tests {
     #[test]
     fn the_first_use_of_a_prefetched_line_says_so_and_later_ones_do_not() {
         for l2 in [true, false] {
-            let prefetch = Prefetch { next_line: false, stride: true, stride_degree: 4 };
+            let prefetch = Prefetch { stride: true, stride_degree: 4, ..Prefetch::OFF };
             let mut hierarchy = Hierarchy::new(&machine(l2, prefetch));
             let mut effects = Effects::default();
             let mut load = |address| access(&mut hierarchy, address, 8, false, &mut effects);

@@ -34,6 +34,7 @@ mod recency;
 pub mod served;
 mod simulator;
 pub mod steps;
+mod streamer;
 mod stretches;
 mod timed;
 mod times;

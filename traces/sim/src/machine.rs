@@ -107,11 +107,18 @@ pub struct Prefetch {
     pub stride: bool,
     /// How many steps ahead of the instruction the stride prefetcher runs.
     pub stride_degree: u8,
+    /// Pages in which a streamer follows what the second-level cache is asked for, be it by one instruction or many; 0 for none. Where
+    /// there is one, the stride prefetcher is that of the first level: it watches loads only, and fills that.
+    #[serde(default)]
+    pub streams: u16,
 }
+
+/// Most pages that a streamer follows: each request looks at all.
+const MOST_STREAMS: u16 = 1024;
 
 impl Prefetch {
     /// None at all.
-    pub const OFF: Self = Self { next_line: false, stride: false, stride_degree: 0 };
+    pub const OFF: Self = Self { next_line: false, stride: false, stride_degree: 0, streams: 0 };
 }
 
 /// The execution core: what bounds how many accesses overlap.
@@ -249,7 +256,7 @@ impl Default for Machine {
             walk_cycles: 30,
             page: PageSize::Small,
             // Intel's manual: the streamer runs up to 20 lines ahead. AMD's says nothing.
-            prefetch: Prefetch { next_line: true, stride: true, stride_degree: 20 },
+            prefetch: Prefetch { next_line: true, stride: true, stride_degree: 20, streams: 0 },
             ghz: 3.7,
         }
     }
@@ -366,6 +373,7 @@ impl Machine {
                 "0 steps ahead is no prefetcher; say stride = false",
             ));
         }
+        within("prefetch.streams", u32::from(self.prefetch.streams), 0, u32::from(MOST_STREAMS))?;
         if !(0.01..=20.0).contains(&self.ghz) {
             return Err(MachineError::new("ghz", format!("{} is not within 0.01 to 20", self.ghz)));
         }
@@ -414,6 +422,12 @@ mod tests {
     }
 
     #[test]
+    fn a_file_from_before_there_were_streamers_has_none() {
+        let text = r#"{"next_line": true, "stride": true, "stride_degree": 20}"#;
+        assert_eq!(serde_json::from_str::<Prefetch>(text).unwrap(), Machine::default().prefetch);
+    }
+
+    #[test]
     fn nonsense_is_refused_and_the_field_named() {
         assert_eq!(refused(|m| m.l1d.ways = 0), "machine.l1d.ways: 0 is not within 1 to 64");
         assert!(refused(|m| m.llc.bytes = 3 << 20).contains("machine.llc.bytes: 3145728 bytes of 16 ways"));
@@ -428,6 +442,7 @@ mod tests {
         assert!(refused(|m| m.cores = 65).starts_with("machine.cores"));
         assert!(refused(|m| m.ghz = f64::NAN).starts_with("machine.ghz"));
         assert!(refused(|m| m.prefetch.stride_degree = 0).starts_with("machine.prefetch"));
+        assert_eq!(refused(|m| m.prefetch.streams = 1025), "machine.prefetch.streams: 1025 is not within 0 to 1024");
         let plru = |m: &mut Machine| {
             m.llc = Cache { bytes: 12 * 64 * 1024, ways: 12, replacement: Replacement::TreePlru, ..m.llc.clone() };
         };

@@ -1,7 +1,7 @@
-//! The prefetchers: which lines are worth having before they are asked for.
+//! The prefetchers that go by line and by instruction: which lines are worth having before they are asked for.
 //!
 //! Both watch what misses the first-level data cache (and, where they fill that one, the first use of what they brought) and
-//! fill the second-level cache, or the first where there is no second. Neither crosses a page: hardware knows only physical
+//! fill the second-level cache, or the first where there is no second, or where a streamer (`streamer.rs`) fills the second. Neither crosses a page: hardware knows only physical
 //! addresses. Sources: "Intel 64 and IA-32 Architectures Optimization Reference Manual", section on data prefetching of Sandy
 //! Bridge and its successors; for the table, Baer and Chen, "An effective on-chip preloading scheme to reduce data access
 //! penalty", Supercomputing 1991.

@@ -1,4 +1,4 @@
-//! What a core has for itself: first- and second-level caches, TLBs, prefetcher, and buffers for stores around the caches.
+//! What a core has for itself: first- and second-level caches, TLBs, prefetchers, and buffers for stores around the caches.
 
 use crate::array::Array;
 use crate::block::{Access, Block};
@@ -9,6 +9,7 @@ use crate::objects::{ObjectId, Shadow, Within};
 use crate::prefetch::Stride;
 use crate::served::Tlb as Translated;
 use crate::steps::Packed;
+use crate::streamer::Streamer;
 use crate::tlb::Tlb;
 use std::ops::RangeInclusive;
 
@@ -23,6 +24,7 @@ pub(crate) struct Private {
     pub(crate) l2: Option<Array>,
     pub(crate) tlb: Option<Tlb>,
     pub(crate) stride: Stride,
+    pub(crate) streamer: Streamer,
     /// Lines being gathered, and which is replaced next.
     combining: [Option<u64>; COMBINING],
     oldest: usize,
@@ -55,6 +57,7 @@ impl Private {
             l2: machine.l2.as_ref().map(array),
             tlb: Tlb::new(machine),
             stride: Stride::new(machine.prefetch.stride_degree, machine.page.shift()),
+            streamer: Streamer::new(machine.prefetch.streams, machine.page),
             combining: [None; COMBINING],
             oldest: 0,
         }

@@ -4,7 +4,7 @@
 //! * `[uops]` Abel and Reineke, uops.info, Ice Lake.
 //! * `[Fog]` Fog, "The microarchitecture of Intel, AMD and VIA CPUs", 2023, "Ice Lake and Tiger Lake".
 
-use crate::machine::{Core, Machine, Translations, Units};
+use crate::machine::{Core, Machine, Prefetch, Translations, Units};
 
 impl Core {
     /// Intel's Sunny Cove, the core of Ice Lake (2019; servers 2021).
@@ -60,6 +60,10 @@ impl Machine {
         // [OPT] 64 entries of 4 ways for loads, 2048 of 16 ways behind them; 7 cycles more as on Skylake ([Fog]).
         machine.dtlb = Some(Translations { entries: 64, ways: 4, latency_cycles: 0 });
         machine.stlb = Some(Translations { entries: 2048, ways: 16, latency_cycles: 7 });
+        // [OPT] The stride prefetcher of the first level asks for the next step; the streamer is in `streamer.rs`. Two loads of a line one
+        // after the other set the next-line prefetcher off in one of five cases only (measured by scripts/bench-timing.d/prefetchers.c),
+        // and never stores: it is left out, as is the spatial one, which did nothing.
+        machine.prefetch = Prefetch { next_line: false, stride: true, stride_degree: 1, streams: 64 };
         machine
     }
 }

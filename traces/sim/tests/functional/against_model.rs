@@ -1,7 +1,7 @@
 //! The simulator against the slow model of `support/model.rs`: any accesses of any threads, every machine of a family.
 
 use crate::support::model::{Model, Row};
-use crate::support::{Machinery, second_level, small};
+use crate::support::{Machinery, prefetchers, second_level, small};
 use proptest::prelude::*;
 use tierscope_sim::machine::Translations;
 use tierscope_sim::{Counts, Machine};
@@ -82,11 +82,9 @@ proptest! {
     }
 
     #[test]
-    fn what_is_fed_is_what_is_counted_and_objects_add_up(steps in steps(), prefetch: bool) {
-        let mut machine = Machine::default();
-        if !prefetch {
-            machine.prefetch = tierscope_sim::machine::Prefetch::OFF;
-        }
+    fn what_is_fed_is_what_is_counted_and_objects_add_up(steps in steps(), prefetch in prefetchers(), second: bool) {
+        let mut machine = Machine { prefetch, ..Machine::default() };
+        machine.l2 = machine.l2.filter(|_| second);
         let mut machinery = Machinery::new(machine);
         // The last object is never allocated: its accesses are in none.
         for object in 0..OBJECTS - 1 {

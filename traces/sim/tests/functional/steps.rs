@@ -1,6 +1,6 @@
 //! Steps are the same as executions, whatever is simulated of them and wherever they pause.
 
-use crate::support::{second_level, small};
+use crate::support::{prefetchers, second_level, small};
 use proptest::prelude::*;
 use tierscope_sim::machine::{Cache, PageSize, Translations};
 use tierscope_sim::steps::Left;
@@ -68,14 +68,12 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
 }
 
 fn machines() -> impl Strategy<Value = Machine> {
-    let shape = (0..3_usize, any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), 0..4_u32);
+    let shape = (0..3_usize, any::<bool>(), prefetchers(), any::<bool>(), any::<bool>(), 0..4_u32);
     shape.prop_map(|(second, inclusive, prefetch, huge, instructions, stlb)| {
         let mut machine = small();
         machine.l2 = [None, second_level(false), second_level(true)][second].clone();
         machine.llc.inclusive = inclusive;
-        if prefetch {
-            machine.prefetch = Machine::default().prefetch;
-        }
+        machine.prefetch = prefetch;
         machine.page = if huge { PageSize::Huge } else { PageSize::Small };
         let translations = |entries, ways| Some(Translations { entries, ways, latency_cycles: 0 });
         // None, one, or two of different sizes.

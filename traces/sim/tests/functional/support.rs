@@ -2,6 +2,7 @@
 
 pub(crate) mod model;
 
+use proptest::prelude::*;
 use tierscope_sim::machine::{Cache, PageSize, Prefetch, Translations};
 use tierscope_sim::{Access, Block, Config, Event, Machine, Op, Outcome, Simulator};
 
@@ -25,6 +26,12 @@ pub(crate) fn small() -> Machine {
 /// A second level of 16 lines.
 pub(crate) fn second_level(inclusive: bool) -> Option<Cache> {
     Some(Cache { bytes: 16 * 64, ways: 2, latency_cycles: 14, inclusive, ..Machine::default().llc })
+}
+
+/// No prefetchers, those of the default machine, and those of one with a streamer.
+pub(crate) fn prefetchers() -> impl Strategy<Value = Prefetch> {
+    let intel = Machine::of_processor("GenuineIntel", 6, 106).expect("known").prefetch;
+    prop_oneof![Just(Prefetch::OFF), Just(Machine::default().prefetch), Just(intel)]
 }
 
 /// A simulator that is fed one access at a time, each by an instruction of its own.

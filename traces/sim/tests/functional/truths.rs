@@ -93,7 +93,7 @@ fn streamed(prefetch: Prefetch, step: u64, l2: bool) -> tierscope_sim::Outcome {
 
 #[test]
 fn the_stride_prefetcher_covers_a_stream_and_reads_nothing_twice() {
-    let stride = Prefetch { next_line: false, stride: true, stride_degree: 8 };
+    let stride = Prefetch { stride: true, stride_degree: 8, ..Prefetch::OFF };
     for l2 in [true, false] {
         let counts = streamed(stride, 8, l2).objects[0].counts;
         let lines = (1 << 20) / 64;
@@ -107,12 +107,64 @@ fn the_stride_prefetcher_covers_a_stream_and_reads_nothing_twice() {
 
 #[test]
 fn the_next_line_prefetcher_halves_the_misses_of_a_stream_and_leaves_random_alone() {
-    let next_line = Prefetch { next_line: true, stride: false, stride_degree: 0 };
+    let next_line = Prefetch { next_line: true, ..Prefetch::OFF };
     let counts = streamed(next_line, 8, true).objects[0].counts;
     assert_eq!(counts.bytes_read, 1 << 20);
     assert!(counts.llc_load_misses < 600, "{counts:?}");
     let counts = streamed(next_line, 256, true).objects[0].counts;
     assert_eq!((counts.prefetched, counts.llc_load_misses), (0, (1 << 20) / 256));
+}
+
+/// Lines of 256 pages, each by an instruction of its own, in rounds over so many pages at a time.
+fn by_many(prefetch: Prefetch, together: u64, store: bool) -> tierscope_sim::Outcome {
+    let mut machinery = Machinery::new(Machine { prefetch, ..Machine::default() });
+    machinery.allocate(A, 1 << 20, 1);
+    for first in (0..256).step_by(together as usize) {
+        for line in 0..64 {
+            for page in first..first + together {
+                machinery.access(0, (line + page * 7) as u16 % 60, A + page * 4096 + line * 64, 8, store);
+            }
+        }
+    }
+    machinery.finish()
+}
+
+#[test]
+fn the_streamer_learns_each_page_anew_whatever_asks_and_reads_nothing_twice() {
+    let streamer = Prefetch { streams: 64, ..Prefetch::OFF };
+    for (together, store) in [(1, false), (64, false), (64, true)] {
+        let counts = by_many(streamer, together, store).objects[0].counts;
+        assert_eq!((counts.llc_misses(), counts.prefetched), (256 * 10, 256 * 54), "ten requests, then the rest");
+        assert_eq!(counts.bytes_read, 1 << 20, "each line once");
+        assert_eq!(counts.l1_misses, 256 * 64, "it fills the second level");
+    }
+}
+
+#[test]
+fn the_streamer_follows_no_more_pages_than_it_has_places() {
+    let streamer = Prefetch { streams: 64, ..Prefetch::OFF };
+    let counts = by_many(streamer, 128, false).objects[0].counts;
+    assert_eq!((counts.llc_misses(), counts.prefetched), (256 * 64, 0));
+}
+
+#[test]
+fn with_a_streamer_the_stride_prefetcher_fills_the_first_level_and_watches_loads_only() {
+    let stepped = |store, l2| {
+        let prefetch = Prefetch { stride: true, stride_degree: 1, streams: 64, ..Prefetch::OFF };
+        let machine = Machine { prefetch, ..Machine::default() };
+        let mut machinery = Machinery::new(if l2 { machine } else { Machine { l2: None, ..machine } });
+        machinery.allocate(A, 1 << 20, 1);
+        // Eight steps in a page: too few for the streamer.
+        (0..2048).for_each(|n| machinery.access(0, 0, A + n * 512, 8, store));
+        machinery.finish().objects[0].counts
+    };
+    for l2 in [true, false] {
+        let counts = stepped(false, l2);
+        // The first of each page, and two of the first page to learn the step.
+        assert_eq!((counts.l1_misses, counts.llc_misses(), counts.prefetched), (258, 258, 2048 - 258));
+        assert_eq!(counts.bytes_read, 2048 * 64);
+        assert_eq!((stepped(true, l2).l1_misses, stepped(true, l2).prefetched), (2048, 0));
+    }
 }
 
 #[test]
