@@ -226,6 +226,31 @@ fn a_thread_begins_at_the_latest_clock_wherever_it_runs() {
 }
 
 #[test]
+fn who_comes_to_a_page_that_is_looked_for_waits_for_the_same_walk() {
+    // Each step loads a line of a new page, and at the same time another line, which the next step waits for.
+    let cycles = |walk_cycles, shares| {
+        let config = config();
+        let machine = Machine { walk_cycles, ..config.machine };
+        let mut simulator = Simulator::new(&Config { machine, ..config }).expect("a valid configuration");
+        let ops = [load(RAX, RBX), Op { offset: 4, ..load(RAX, RAX) }];
+        let block = Block { address: 0x40_0000, bytes: 8, ops: ops.into(), number: 0 };
+        for step in 0..2000_u64 {
+            let access = |op, address: u64| Access { address: 0x1000_0000 + address, op, bytes: 8, store: false };
+            let other = if shares { 2 * step * 4096 } else { 64 << 20 };
+            let accesses = [access(0, 2 * step * 4096), access(1, other + 640 + step % 32 * 64)];
+            let _ = simulator.execute(0, &block, &accesses);
+        }
+        simulator.finish().lanes[0].cycles as f64 / 2000.0
+    };
+    let without = cycles(0, true);
+    assert!((without - 100.0).abs() < 10.0, "{without}");
+    let shared = cycles(400, true);
+    assert!((shared - without - 400.0).abs() < 10.0, "{shared}");
+    // One that stays in a page of its own waits for nobody's walk.
+    assert!(cycles(400, false) < 100.0);
+}
+
+#[test]
 fn two_runs_are_equal() {
     assert_eq!(Program::run(&config(), STEPS).finish(), Program::run(&config(), STEPS).finish());
 }

@@ -4,7 +4,7 @@
 //! depends on where objects lie. The lanes get it as a batch of steps.
 
 use super::Execution;
-use super::lines::{Arriving, Rows, Stored};
+use super::lines::{Arriving, Rows, Stored, Walking};
 use super::plan::{Plan, Planned, Templates, addresses, ending, loading, operation, plain};
 use super::predictor::{Ending, Predictor};
 use super::scale::Scale;
@@ -64,6 +64,7 @@ impl Common {
 pub(crate) struct Front {
     predictor: Predictor,
     arriving: Arriving,
+    walking: Walking,
     stored: Stored,
     rows: Rows,
     /// Operations so far that took a place in the reorder buffer.
@@ -93,6 +94,7 @@ impl Front {
         Self {
             predictor: Predictor::new(),
             arriving: Arriving::new(),
+            walking: Walking::new(),
             stored: Stored::new(scale.store_buffer),
             rows: Rows::new(),
             operations: 0,
@@ -112,6 +114,7 @@ impl Front {
     /// Timing was interrupted: nothing that was on its way still is.
     pub(crate) fn interrupt(&mut self) {
         self.arriving.forget();
+        self.walking.forget();
     }
 
     /// Adds what a block does to the batch. Calls `flush` to have a batch done, and emptied, when it is full.
@@ -216,6 +219,9 @@ impl Front {
             return false;
         };
         if step.kind != Kind::Plain || served.tlb != Tlb::L1 || served.straddles || access.store && op.non_temporal {
+            return false;
+        }
+        if self.walking.awaited(access.address, self.operations).is_some() {
             return false;
         }
         if access.store {
@@ -346,6 +352,11 @@ impl Front {
             Tlb::L2 => Translation::Second,
             Tlb::Walk => Translation::Walk,
         };
+        if served.tlb == Tlb::Walk {
+            reference.walk = self.walking.begin(access.address, self.operations + common.scale.rob as u64);
+        } else if let Some(walk) = self.walking.awaited(access.address, self.operations) {
+            (reference.translation, reference.walk) = (Translation::Awaited, walk);
+        }
         self.batch.worst += u64::from(common.scale.worst_reference);
         self.place(op, access, served, &mut reference, common);
         self.moved(index, &mut reference, rest, common);
@@ -435,6 +446,7 @@ fn nearby(line: Line) -> Reference {
         straddles: false,
         same_line: false,
         observed: UNOBSERVED,
+        walk: 0,
         slot: 0,
         ring: 0,
         moves: 0,

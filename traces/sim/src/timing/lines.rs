@@ -1,6 +1,6 @@
-//! What was fetched or stored a short while ago, as far as it is the same in all lanes: which line, which store.
+//! What was fetched, translated or stored a short while ago, as far as it is the same in all lanes: which line, which page, which store.
 
-use super::pipeline::SLOTS;
+use super::pipeline::{SLOTS, WALKS};
 use super::step::Place;
 use crate::machine::LINE_BYTES;
 
@@ -52,6 +52,48 @@ impl Arriving {
     }
 
     /// Nothing is on its way.
+    pub(crate) fn forget(&mut self) {
+        self.slots.fill((u64::MAX, 0));
+    }
+}
+
+/// Binary logarithm of the bytes of the smallest page, as which all are remembered.
+const PAGE_SHIFT: u32 = 12;
+
+/// Pages that may still be looked for in the page tables: for each slot the page, and how many operations are dispatched when it
+/// must have been found.
+#[derive(Debug, Clone)]
+pub(crate) struct Walking {
+    slots: Box<[(u64, u64)]>,
+}
+
+impl Walking {
+    pub(crate) fn new() -> Self {
+        Self { slots: vec![(u64::MAX, 0); WALKS].into() }
+    }
+
+    fn slot(page: u64) -> usize {
+        (page ^ (page >> 6)) as usize % WALKS
+    }
+
+    /// A walk for the page of an address begins. The operation it is for retires before `until` are dispatched. Returns its slot.
+    pub(crate) fn begin(&mut self, address: u64, until: u64) -> u8 {
+        let page = address >> PAGE_SHIFT;
+        let slot = Self::slot(page);
+        self.slots[slot] = (page, until);
+        slot as u8
+    }
+
+    /// The slot of a walk that may be under way when `now` operations have been dispatched.
+    #[inline]
+    pub(crate) fn awaited(&self, address: u64, now: u64) -> Option<u8> {
+        let page = address >> PAGE_SHIFT;
+        let slot = Self::slot(page);
+        let (walked, until) = self.slots[slot];
+        (walked == page && until > now).then_some(slot as u8)
+    }
+
+    /// None is under way.
     pub(crate) fn forget(&mut self) {
         self.slots.fill((u64::MAX, 0));
     }
@@ -152,6 +194,17 @@ mod tests {
         arriving.ask(0x1000, u64::MAX);
         assert_eq!(arriving.awaited(0x1000, 500, Some(820)), Some(slot));
         assert_eq!(arriving.awaited(0x1000, 820, None), None);
+    }
+
+    #[test]
+    fn a_page_is_walked_to_until_the_operation_that_asked_must_have_retired() {
+        let mut walking = Walking::new();
+        let slot = walking.begin(0x12_3000, 100);
+        assert_eq!(walking.awaited(0x12_3fff, 99), Some(slot));
+        assert_eq!((walking.awaited(0x12_4000, 99), walking.awaited(0x12_3000, 100)), (None, None));
+        walking.begin(0x12_3000, 200);
+        walking.forget();
+        assert_eq!(walking.awaited(0x12_3000, 99), None);
     }
 
     #[test]

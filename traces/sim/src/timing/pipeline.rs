@@ -15,6 +15,9 @@ use super::vector::{V, WIDTH};
 /// Lines whose arrival is remembered.
 pub(crate) const SLOTS: usize = 1024;
 
+/// Page walks whose end is remembered.
+pub(crate) const WALKS: usize = 64;
+
 /// Ticks that are kept before the last dispatch when the epoch moves: more than any step between two operations.
 const KEPT: u32 = 1 << 12;
 
@@ -47,6 +50,8 @@ pub(crate) struct Pipeline {
     pub(crate) walkers: Servers,
     /// When lines fetched are there.
     pub(crate) arrivals: Vec<V>,
+    /// When page walks are done.
+    pub(crate) walks: Vec<V>,
     /// Channels of each tier.
     pub(crate) channels: Vec<Channels>,
     /// No time is later.
@@ -73,6 +78,7 @@ impl Pipeline {
             superqueue: Servers::new(scale.superqueue),
             walkers: Servers::new(scale.walkers),
             arrivals: vec![V::ZERO; SLOTS],
+            walks: vec![V::ZERO; WALKS],
             channels: (0..tiers).map(|_| GroupTier::channels()).collect(),
             horizon: 0,
         }
@@ -93,6 +99,7 @@ impl Pipeline {
             .chain(servers)
             .chain(channels)
             .chain(&mut self.arrivals)
+            .chain(&mut self.walks)
     }
 
     /// Makes sure that times may grow by so many ticks.

@@ -231,7 +231,7 @@ impl Run<'_> {
         let mut complete = done;
         for reference in stores {
             let unit = self.unit(Port::Store, dispatch, self.s.interval[Port::Store as usize]);
-            let translated = self.translate(reference.translation, unit.max(address));
+            let translated = self.translate(reference, unit.max(address));
             complete = complete.max(translated.after(self.s.cycle));
         }
         self.p.retire = retire.max(complete);
@@ -268,15 +268,20 @@ impl Run<'_> {
     }
 
     #[inline(always)]
-    fn translate(&mut self, translation: Translation, time: V) -> V {
-        match translation {
+    fn translate(&mut self, reference: &Reference, time: V) -> V {
+        let walk = usize::from(reference.walk);
+        match reference.translation {
             Translation::Near => time,
             Translation::Second => time.after(self.s.stlb),
             Translation::Walk => {
                 let done = self.p.walkers.first(time).after(self.s.walk);
                 self.p.walkers.occupy_first(done);
+                if let Some(ended) = self.p.walks.get_mut(walk) {
+                    *ended = done;
+                }
                 done
             }
+            Translation::Awaited => self.p.walks.get(walk).map_or(time, |done| time.max(*done)),
         }
     }
 
@@ -286,7 +291,7 @@ impl Run<'_> {
         let interval = self.s.interval[Port::Load as usize];
         let unit = self.unit(Port::Load, dispatch, if reference.straddles { 2 * interval } else { interval });
         let issued = unit.max(address);
-        let time = self.translate(reference.translation, issued);
+        let time = self.translate(reference, issued);
         let ring = usize::from(reference.ring);
         let there = match reference.place {
             Place::Near | Place::Around if reference.moves == 0 => {

@@ -106,6 +106,8 @@ pub(crate) enum Translation {
     Near,
     Second,
     Walk,
+    /// A walk for an access before is under way: it is done when the place in `walk` says.
+    Awaited,
 }
 
 /// A line to be read from or written to its tier.
@@ -135,6 +137,8 @@ pub(crate) struct Reference {
     pub(crate) same_line: bool,
     /// It is to be told when and how long it took, with this number.
     pub(crate) observed: u32,
+    /// Where the end of its page's walk is kept, if it begins or awaits one.
+    pub(crate) walk: u8,
     pub(crate) slot: u16,
     pub(crate) ring: u16,
     /// Lines moved because of it: how many, and the first.
