@@ -1,7 +1,8 @@
 // Loops that are bound by one thing each, and what a model of this machine needs to know.
 //
 //   kernels KERNEL STEPS   does a kernel between the marks "kernel" and "end"; prints its CPU seconds
-//   kernels machine        prints the clock, and the latency of chains of 4 KiB to 64 MiB in huge and in small pages
+//   kernels machine        prints a cycle, the latency of memory, what a page walk adds, a line of a stream, and a load of chains of
+//                          16 KiB to 48 MiB, in nanoseconds
 //
 // Kernels, by what bounds them: add, multiply, divide, float (latencies of units); wide (as many operations as fit); branch (guesses
 // that fail); forward (what was just stored is loaded); chain-l1, chain-l2, chain (latency of loads); gather (misses that
@@ -15,6 +16,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <time.h>
+#include <x86intrin.h>
 
 enum { HUGE_PAGE = 2 << 20, LINE = 64 };
 
@@ -43,25 +45,28 @@ static char *memory(size_t bytes, int advice) {
     return start;
 }
 
-// One cycle through all lines, in an order by chance (Sattolo).
-static void **chain(size_t bytes, int advice) {
-    char *start = memory(bytes, advice);
-    size_t lines = bytes / LINE;
-    uint32_t *order = malloc(lines * sizeof *order);
+// One cycle through so many places, each so many bytes after the one before, in an order by chance (Sattolo). The nth place is `skewed` times n
+// farther from its beginning, modulo a page: lines at the same place of each page would share a few sets.
+static void **linked(char *start, size_t places, size_t apart, size_t skewed) {
+    uint32_t *order = malloc(places * sizeof *order);
     if (!order)
         exit(2);
-    for (size_t i = 0; i < lines; i++)
+    for (size_t i = 0; i < places; i++)
         order[i] = i;
-    for (size_t i = lines - 1; i > 0; i--) {
+    for (size_t i = places - 1; i > 0; i--) {
         size_t other = chance() % i;
         uint32_t swapped = order[i];
         order[i] = order[other];
         order[other] = swapped;
     }
-    for (size_t i = 0; i < lines; i++)
-        *(void **)(start + i * LINE) = start + (size_t)order[i] * LINE;
+    for (size_t i = 0; i < places; i++)
+        *(void **)(start + i * apart + i * skewed % 4096) = start + order[i] * apart + order[i] * skewed % 4096;
     free(order);
     return (void **)start;
+}
+
+static void **chain(size_t bytes, int advice) {
+    return linked(memory(bytes, advice), bytes / LINE, LINE, 0);
 }
 
 __attribute__((noinline)) static void **follow(void **at, long steps) {
@@ -70,19 +75,66 @@ __attribute__((noinline)) static void **follow(void **at, long steps) {
     return at;
 }
 
-// Nanoseconds of a step, the best of several.
-static double latency(void **at, long steps) {
+// Nanoseconds of a step, over as long as a workload's kernel is timed: what others leave of a cache is not the same in a lucky moment.
+static double latency(void **at, size_t lines) {
+    at = follow(at, lines);
+    long steps = 0, once = lines < 100000 ? 100000 : lines;
+    double start = seconds(), spent;
+    do {
+        at = follow(at, once);
+        steps += once;
+        spent = seconds() - start;
+    } while (spent < 0.03);
+    if (!at)
+        exit(2);
+    return spent * 1e9 / steps;
+}
+
+// Nanoseconds of a load from memory, of few pages, so that no walk is part of it.
+static double flushed(void) {
+    enum { BYTES = 2 << 20 };
+    void **at = chain(BYTES, MADV_NOHUGEPAGE);
     double best = 1;
-    for (int round = 0; round < 3; round++) {
+    for (int round = 0; round < 5; round++) {
+        for (char *line = (char *)at; line < (char *)at + BYTES; line += LINE)
+            _mm_clflush(line);
+        _mm_mfence();
         double start = seconds();
-        at = follow(at, steps);
-        double spent = (seconds() - start) / steps;
+        if (!follow(at, BYTES / LINE))
+            exit(2);
+        double spent = (seconds() - start) / (BYTES / LINE);
         if (spent < best)
             best = spent;
     }
-    if (!at)
-        exit(2);
+    munmap(at, BYTES);
     return best * 1e9;
+}
+
+// Nanoseconds of a chain through 8192 lines, of as many pages or of as few as can be: the difference is what a page walk adds to a load. Both fit
+// into the second-level cache, with the pages' tables.
+static double paged(int apart) {
+    enum { LINES = 8192, PAGE = 4096 };
+    char *start = memory((size_t)LINES * PAGE, MADV_NOHUGEPAGE);
+    double found = latency(linked(start, LINES, apart ? PAGE : LINE, apart ? LINE : 0), LINES);
+    munmap(start, (size_t)LINES * PAGE);
+    return found;
+}
+
+// Nanoseconds of a line of a stream that one core reads, in huge pages: neither walks nor prefetchers that learn each page anew bound it.
+static double stream(void) {
+    enum { BYTES = 64 << 20 };
+    char *start = memory(BYTES, MADV_HUGEPAGE);
+    double best = 1;
+    for (int round = 0; round < 5; round++) {
+        double began = seconds();
+        for (char *line = start; line < start + BYTES; line += LINE)
+            (void)*(volatile char *)line;
+        double spent = seconds() - began;
+        if (spent < best)
+            best = spent;
+    }
+    munmap(start, BYTES);
+    return best * 1e9 / (BYTES / LINE);
 }
 
 static int machine(void) {
@@ -96,19 +148,16 @@ static int machine(void) {
         if (spent < best)
             best = spent;
     }
-    printf("{\"ghz\": %.4f", 1e-9 / best);
-    for (int huge = 0; huge < 2; huge++) {
-        printf(", \"%s\": {", huge ? "huge" : "small");
-        const char *comma = "";
-        for (size_t kib = 16; kib <= 64 << 10; kib += kib < 1024 ? kib : kib & (kib - 1) ? kib / 3 : kib / 2) {
-            void **at = chain(kib << 10, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
-            printf("%s\"%zu\": %.3f", comma, kib, latency(at, kib < 1024 ? 100000 : (long)kib * 16));
-            comma = ", ";
-            munmap(at, kib << 10);
-        }
-        printf("}");
+    printf("{\"ns_per_cycle\": %.5f, \"memory\": %.3f, \"paged\": %.3f, \"packed\": %.3f, \"ns_per_line\": %.3f, \"chains\": {", best * 1e9,
+           flushed(), paged(1), paged(0), stream());
+    const char *comma = "";
+    for (size_t kib = 16; kib <= 48 << 10; kib += kib < 1024 ? kib : kib & (kib - 1) ? kib / 3 : kib / 2) {
+        void **at = chain(kib << 10, MADV_NOHUGEPAGE);
+        printf("%s\"%zu\": %.3f", comma, kib, latency(at, (kib << 10) / LINE));
+        comma = ", ";
+        munmap(at, kib << 10);
     }
-    printf("}\n");
+    printf("}}\n");
     return 0;
 }
 
