@@ -137,15 +137,32 @@ impl Array {
 
     /// Looks for a line, using it; one that is not there comes in as `new`, whose line it must be.
     pub(crate) fn access(&mut self, wanted: u64, new: u64) -> Found<'_> {
+        match self.access_at(wanted, new) {
+            (_, Some(victim)) => Found::Miss(victim),
+            (at, None) => Found::Hit(&mut self.words[at as usize]),
+        }
+    }
+
+    /// The same: where the line is now, and what left for it ([`EMPTY`] for none) if it was not there.
+    #[inline]
+    pub(crate) fn access_at(&mut self, wanted: u64, new: u64) -> (u32, Option<u64>) {
         let set = (wanted & self.set_mask) as usize;
-        let words = &mut self.words[set * self.ways..(set + 1) * self.ways];
-        if let Some(order) = self.orders.get_mut(set) {
+        let start = set * self.ways;
+        let words = &mut self.words[start..start + self.ways];
+        let (way, victim) = if let Some(order) = self.orders.get_mut(set) {
             access_ordered(words, order, wanted, new)
         } else if let Some(tree) = self.trees.get_mut(set) {
             access_tree(words, tree, wanted, new)
         } else {
             access_in_place(words, wanted, new)
-        }
+        };
+        ((start + way) as u32, victim)
+    }
+
+    /// The word that is somewhere, if it is of a line.
+    #[inline(always)]
+    pub(crate) fn at(&mut self, at: u32, wanted: u64) -> Option<&mut u64> {
+        self.words.get_mut(at as usize).filter(|word| line(**word) == wanted)
     }
 
     /// Set and way of a line.
@@ -190,39 +207,38 @@ impl Array {
     }
 }
 
-fn access_ordered<'a>(words: &'a mut [u64], order: &mut Order, wanted: u64, new: u64) -> Found<'a> {
+#[inline]
+fn access_ordered(words: &mut [u64], order: &mut Order, wanted: u64, new: u64) -> (usize, Option<u64>) {
     if let Some(way) = order.find(words, wanted) {
         order.use_way(way);
-        return Found::Hit(&mut words[way]);
+        return (way, None);
     }
     let way = order.oldest(words.len());
     order.use_way(way);
     order.set_byte(way, wanted);
-    Found::Miss(std::mem::replace(&mut words[way], new))
+    (way, Some(std::mem::replace(&mut words[way], new)))
 }
 
 /// One pass finds, moves, and makes room.
-fn access_in_place(words: &mut [u64], wanted: u64, new: u64) -> Found<'_> {
+fn access_in_place(words: &mut [u64], wanted: u64, new: u64) -> (usize, Option<u64>) {
     let mut previous = new;
     for way in 0..words.len() {
         let word = std::mem::replace(&mut words[way], previous);
         if line(word) == wanted {
             words[0] = word;
-            return Found::Hit(&mut words[0]);
+            return (0, None);
         }
         previous = word;
     }
-    Found::Miss(previous)
+    (0, Some(previous))
 }
 
-fn access_tree<'a>(ways: &'a mut [u64], tree: &mut u64, wanted: u64, new: u64) -> Found<'a> {
+fn access_tree(ways: &mut [u64], tree: &mut u64, wanted: u64, new: u64) -> (usize, Option<u64>) {
     let hit = ways.iter().position(|word| line(*word) == wanted);
     let way = hit.or_else(|| ways.iter().position(|word| *word == EMPTY)).unwrap_or_else(|| victim(*tree, ways.len()));
     turn_away(tree, way, ways.len());
-    if hit.is_some() {
-        return Found::Hit(&mut ways[way]);
-    }
-    Found::Miss(std::mem::replace(&mut ways[way], new))
+    let victim = if hit.is_none() { Some(std::mem::replace(&mut ways[way], new)) } else { None };
+    (way, victim)
 }
 
 /// The way that a tree gives up. Node n of it has the children 2n and 2n + 1, and bit n says which of them is to be given up next; the root is 1.

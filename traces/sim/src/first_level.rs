@@ -1,52 +1,66 @@
 //! A first-level cache, which every access asks.
 //!
-//! A table by the lowest bits of a line's number says in which place the line is, so that nearly all accesses find it after one
+//! A table by the lowest bits of a line's number says in which place the line may be, so that nearly all accesses find it after one
 //! comparison, whichever of its set it is, and no host mispredicts which that is. Beside the line lies what object it is in, so
 //! that most accesses need not ask the map for it.
 //!
-//! The table knows nothing of its own: a line may be there and not in the table, but not the other way round. What is done to a line
-//! elsewhere, or could be, takes it out of the table.
+//! The table is only a guess, and small: what lies in the place says whether it is right. So nothing that is done to a line need
+//! tell the table.
 
 use crate::array::{Found, turn_away, victim};
 use crate::block::Block;
-use crate::line::{DIRTY, EMPTY, LINE_SHIFT, PREFETCHED, SHARED, line, line_of, word_at};
+use crate::line::{DIRTY, EMPTY, LINE_SHIFT, PREFETCHED, SHARED, line, line_of, word, word_at};
 use crate::machine::{Cache, Replacement};
 use crate::objects::{Changed, ObjectId, Shadow, Within};
 use crate::private::ends;
 use crate::steps::Packed;
-use crate::times::Times;
+use crate::times::Clock;
 
 /// Lines found at once.
-const NEAR: usize = 2048;
-
-/// In a word of the table below the line's number: set if a store must be told to others; then the place.
-const TOLD: u64 = 1 << (LINE_SHIFT - 1);
-const PLACE: u64 = TOLD - 1;
-
-/// Nothing in a word of the table: a line that would be in another.
-fn nothing(at: usize) -> u64 {
-    !(at as u64) << LINE_SHIFT
-}
+const NEAR: usize = 4096;
 
 /// Bytes of a change up to which its lines are looked for one by one.
 const SMALL_CHANGE: u64 = 4096;
 
+/// What is in a place. All that an access reads and writes of it lies side by side.
+#[derive(Debug, Clone, Copy)]
+#[repr(align(16))]
+struct Place {
+    word: u64,
+    /// What lies in the line.
+    within: Within,
+    /// When it was used last, for LRU.
+    time: i32,
+}
+
 /// Which line of a set is given up.
 #[derive(Debug, Clone)]
 enum Order {
-    Lru(Times),
+    Lru(Clock),
     /// A tree for each set.
     Tree(Box<[u64]>),
+}
+
+/// A line that came in.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Brought {
+    /// Where it is now.
+    pub(crate) place: u32,
+    /// As it came in.
+    pub(crate) new: u64,
+    /// What left for it.
+    pub(crate) victim: u64,
 }
 
 /// The cache.
 #[derive(Debug, Clone)]
 pub(crate) struct FirstLevel {
-    near: Box<[u64; NEAR]>,
-    /// By place: the line's word. Places of a set follow each other, a power of two apart from those of the next.
-    words: Box<[u64]>,
-    /// By place: what lies in the line.
-    within: Box<[Within]>,
+    /// By the lowest bits of a line's number: the place it may be in.
+    near: Box<[u16; NEAR]>,
+    /// Places of a set follow each other, a power of two apart from those of the next.
+    places: Box<[Place]>,
+    /// By place: the lowest bits of the line's number, so that a search looks at little.
+    tags: Box<[u32]>,
     order: Order,
     ways: usize,
     /// Binary logarithm of how far sets are apart.
@@ -59,21 +73,28 @@ pub(crate) struct FirstLevel {
 impl FirstLevel {
     pub(crate) fn new(cache: &Cache) -> Self {
         let (sets, ways) = (cache.sets() as usize, cache.ways as usize);
-        let step = ways.next_power_of_two();
+        let clock = Clock::new(ways);
+        let step = clock.apart();
         let order = match cache.replacement {
-            Replacement::Lru => Order::Lru(Times::new(sets, ways)),
+            Replacement::Lru => Order::Lru(clock),
             Replacement::TreePlru => Order::Tree(vec![0; sets].into()),
         };
+        let place = |place| Place { word: EMPTY, within: Within::UNKNOWN, time: clock.never(place) };
         Self {
-            near: Box::new(std::array::from_fn(nothing)),
-            words: vec![EMPTY; sets * step].into(),
-            within: vec![Within::UNKNOWN; sets * step].into(),
+            near: Box::new([0; NEAR]),
+            places: (0..sets * step).map(place).collect(),
+            tags: vec![tag(line(EMPTY)); sets * step].into(),
             order,
             ways,
             set_shift: step.trailing_zeros(),
             set_mask: sets as u64 - 1,
             changes: 0,
         }
+    }
+
+    /// How many places there are, those between sets included.
+    pub(crate) fn places(&self) -> usize {
+        self.places.len()
     }
 
     /// To be called before accesses, and with the same map as they are.
@@ -92,19 +113,19 @@ impl FirstLevel {
                 for range in ranges.iter().filter(|range| !range.is_empty()) {
                     for line in line_of(range.start)..=line_of(range.end - 1) {
                         if let Some(place) = self.place(line) {
-                            self.within[place] = Within::UNKNOWN;
+                            self.places[place].within = Within::UNKNOWN;
                         }
                     }
                 }
             }
-            _ => self.within.fill(Within::UNKNOWN),
+            _ => self.places.iter_mut().for_each(|place| place.within = Within::UNKNOWN),
         }
     }
 
     /// Serves an access within a line, if the line is near and nobody else need know. Its object.
     #[inline(always)]
     pub(crate) fn access_near(&mut self, address: u64, store: bool, map: &Shadow) -> Option<ObjectId> {
-        let place = find_near(&self.near, address, store)?;
+        let place = find_near(&self.near, &self.places, address, store)?;
         Some(self.serve(place, address, store, map))
     }
 
@@ -118,38 +139,37 @@ impl FirstLevel {
         mut translate: impl FnMut(u64) -> bool,
         mut served: impl FnMut(ObjectId, bool),
     ) -> usize {
-        let Self { near, words, within, order: Order::Lru(times), .. } = self else { return 0 };
+        let Self { near, places, order: Order::Lru(kept), .. } = self else { return 0 };
         // What nothing else points at can be in registers meanwhile.
-        let (near, words, within) = (&**near, &mut **words, &mut **within);
-        let (mut now, mut done) = (times.now(), accesses.len());
+        let (near, places, mut clock) = (&**near, &mut **places, *kept);
+        // Where times are about to end, one that is not served here begins them anew.
+        let accesses = accesses.get(..clock.left()).unwrap_or(accesses);
+        let mut done = accesses.len();
         for (index, packed) in accesses.iter().enumerate() {
-            let (address, store) = (packed.address(), packed.is_store());
-            let Some(place) = find_near(near, address, store).filter(|_| packed.is_plain() && translate(address))
-            else {
+            let store = packed.is_store();
+            let at = guess(near, packed.word());
+            let place = places.get_mut(at).filter(|place| place.is_near(packed.word(), store));
+            let Some(place) = place.filter(|_| packed.is_plain() && translate(packed.address())) else {
                 done = index;
                 break;
             };
-            let Some(within) = within.get_mut(place) else {
-                done = index;
-                break;
-            };
-            let object = within.object().unwrap_or_else(|| ask(within, address, map));
-            now = times.touch_at(place, now);
-            if store && let Some(word) = words.get_mut(place) {
-                *word = word_at(address, object) | DIRTY;
+            let object = place.within.object().unwrap_or_else(|| ask(&mut place.within, packed.address(), map));
+            place.time = clock.tick(at);
+            if store {
+                place.word = word_at(packed.word(), object) | DIRTY;
             }
             served(object, store);
         }
-        times.go_on_at(now);
+        *kept = clock;
         done
     }
 
     /// Fetches blocks as long as their lines are near. How many.
     #[inline(always)]
     pub(crate) fn fetch_many<'a>(&mut self, blocks: impl Iterator<Item = &'a Block>) -> usize {
-        let Self { near, order: Order::Lru(times), .. } = self else { return 0 };
-        let near = &**near;
-        let (mut now, mut done) = (times.now(), 0);
+        let Self { near, places, order: Order::Lru(kept), .. } = self else { return 0 };
+        let (near, places, mut clock) = (&**near, &mut **places, *kept);
+        let (mut left, mut done) = (clock.left(), 0);
         let (mut before, mut line_before) = (std::ptr::null(), u64::MAX);
         for block in blocks {
             let (first, last) = ends(block);
@@ -159,39 +179,52 @@ impl FirstLevel {
                 done += 1;
                 continue;
             }
-            let (Some(one), Some(other)) = (find_near(near, first, false), find_near(near, last, false)) else { break };
-            if (last >> 6).wrapping_sub(first >> 6) >= 2 {
+            let find = |address| find_near(near, places, address, false);
+            let (Some(one), Some(other)) = (find(first), find(last)) else { break };
+            if (last >> 6).wrapping_sub(first >> 6) >= 2 || left < 2 {
                 break;
             }
-            now = times.touch_at(one, now);
-            now = times.touch_at(other, now);
+            left -= 2;
+            for at in [one, other] {
+                if let Some(place) = places.get_mut(at) {
+                    place.time = clock.tick(at);
+                }
+            }
             (before, line_before) = (block, last >> 6);
             done += 1;
         }
-        times.go_on_at(now);
+        *kept = clock;
         done
     }
 
     /// Uses a line by an access.
     #[inline(always)]
-    fn serve(&mut self, place: usize, address: u64, store: bool, map: &Shadow) -> ObjectId {
-        let within = &mut self.within[place];
-        let object = within.object().unwrap_or_else(|| ask(within, address, map));
-        self.touch(place);
-        if store && let Some(word) = self.words.get_mut(place) {
-            *word = word_at(address, object) | DIRTY;
+    fn serve(&mut self, at: usize, address: u64, store: bool, map: &Shadow) -> ObjectId {
+        self.touch(at);
+        let Some(place) = self.places.get_mut(at) else { return ObjectId::NONE };
+        let object = place.within.object().unwrap_or_else(|| ask(&mut place.within, address, map));
+        if store {
+            place.word = word_at(address, object) | DIRTY;
         }
         object
     }
 
     /// Uses a line.
     #[inline(always)]
-    fn touch(&mut self, place: usize) {
-        match &mut self.order {
-            Order::Lru(times) => times.touch(place),
+    fn touch(&mut self, at: usize) {
+        let Self { places, order, ways, set_shift, .. } = self;
+        match order {
+            Order::Lru(clock) => {
+                if clock.is_over() {
+                    clock.begin_anew(places, *ways, |place| &mut place.time);
+                }
+                if let Some(place) = places.get_mut(at) {
+                    place.time = clock.tick(at);
+                }
+            }
             Order::Tree(trees) => {
-                if let Some(tree) = trees.get_mut(place >> self.set_shift) {
-                    turn_away(tree, place & ((1 << self.set_shift) - 1), self.ways);
+                if let Some(tree) = trees.get_mut(at >> *set_shift) {
+                    turn_away(tree, at & ((1 << *set_shift) - 1), *ways);
                 }
             }
         }
@@ -200,7 +233,7 @@ impl FirstLevel {
     /// Fetches from a line that is near.
     #[inline(always)]
     pub(crate) fn fetch_near(&mut self, address: u64) -> bool {
-        let place = find_near(&self.near, address, false);
+        let place = find_near(&self.near, &self.places, address, false);
         if let Some(place) = place {
             self.touch(place);
         }
@@ -224,85 +257,113 @@ impl FirstLevel {
         place.is_some()
     }
 
+    /// Serves an access to a line of which nobody else need know, near or not. Its object, and what came in if it was not there.
+    #[inline(always)]
+    pub(crate) fn access_alone(&mut self, address: u64, store: bool, map: &Shadow) -> (ObjectId, Option<Brought>) {
+        let wanted = line_of(address);
+        if let Some(at) = self.place(wanted) {
+            self.remember(at, wanted);
+            return (self.serve(at, address, store, map), None);
+        }
+        let (object, within) = map.find_line(address);
+        let new = word(wanted, object) | if store { DIRTY } else { 0 };
+        let (at, victim) = self.bring_here(wanted, new, within);
+        (object, Some(Brought { place: at as u32, new, victim }))
+    }
+
     /// The place of a line, which the table has afterwards, unless somebody else need know.
     fn come_near(&mut self, wanted: u64, store: bool) -> Option<usize> {
         let place = self.place(wanted)?;
-        let word = self.words[place];
+        let word = self.places[place].word;
         if word & PREFETCHED != 0 || store && word & SHARED != 0 {
             self.touch(place);
             return None;
         }
-        self.remember(place, word);
+        self.remember(place, wanted);
         Some(place)
     }
 
-    fn remember(&mut self, place: usize, word: u64) {
-        if place as u64 <= PLACE {
-            let told = if word & SHARED == 0 { 0 } else { TOLD };
-            self.near[line(word) as usize % NEAR] = line(word) << LINE_SHIFT | told | place as u64;
+    #[inline(always)]
+    fn remember(&mut self, place: usize, line: u64) {
+        if let Ok(place) = u16::try_from(place) {
+            self.near[line as usize % NEAR] = place;
         }
     }
 
-    /// Takes a line out of the table.
-    fn depart(&mut self, wanted: u64) {
-        let at = wanted as usize % NEAR;
-        if self.near[at] >> LINE_SHIFT == wanted {
-            self.near[at] = nothing(at);
-        }
-    }
-
-    /// The place of a line: all of its set are compared, and then it is asked whether one was equal.
-    #[inline]
+    /// The place of a line.
+    #[inline(always)]
     fn place(&self, wanted: u64) -> Option<usize> {
         let start = ((wanted & self.set_mask) as usize) << self.set_shift;
-        let words = self.words.get(start..start + self.ways)?;
+        let tags = self.tags.get(start..start + self.ways)?;
         // Eight, as often as not, without a loop.
-        let eight = <&[u64; 8]>::try_from(words);
-        let equal = eight.map_or_else(|_| equal(words, wanted), |words| equal(words, wanted));
-        (equal != 0).then(|| start + equal.trailing_zeros() as usize)
+        let equal = match <&[u32; 8]>::try_from(tags) {
+            Ok(tags) => any_equal(tags, tag(wanted)),
+            Err(_) => any_equal(tags, tag(wanted)),
+        };
+        let place = start + equal.checked_sub(1)? as usize;
+        let is_it = self.places.get(place).is_some_and(|place| line(place.word) == wanted);
+        if is_it { Some(place) } else { self.search(start, wanted) }
+    }
+
+    /// The same, where another line has the same tag.
+    #[cold]
+    #[inline(never)]
+    fn search(&self, start: usize, wanted: u64) -> Option<usize> {
+        let places = self.places.get(start..start + self.ways)?;
+        places.iter().position(|place| line(place.word) == wanted).map(|way| start + way)
     }
 
     /// Looks for a line, using it; one that is not there comes in as `new`, whose line it must be.
     pub(crate) fn access(&mut self, wanted: u64, new: u64, within: Within) -> Found<'_> {
         match self.place(wanted) {
             Some(place) => {
-                self.depart(wanted);
                 self.touch(place);
-                Found::Hit(&mut self.words[place])
+                Found::Hit(&mut self.places[place].word)
             }
-            None => Found::Miss(self.bring(wanted, new, within)),
+            None => Found::Miss(self.bring(wanted, new, within).1),
         }
     }
 
-    /// Brings a line in that is not there. What left for it.
-    #[inline]
-    pub(crate) fn bring(&mut self, wanted: u64, new: u64, within: Within) -> u64 {
+    /// Brings a line in that is not there. Its place, and what left for it.
+    pub(crate) fn bring(&mut self, wanted: u64, new: u64, within: Within) -> (usize, u64) {
+        self.bring_here(wanted, new, within)
+    }
+
+    #[inline(always)]
+    fn bring_here(&mut self, wanted: u64, new: u64, within: Within) -> (usize, u64) {
         let set = (wanted & self.set_mask) as usize;
         let start = set << self.set_shift;
-        let place = match &self.order {
-            Order::Lru(times) => times.oldest(set),
+        let at = match &mut self.order {
+            Order::Lru(clock) => {
+                if clock.is_over() {
+                    clock.begin_anew(&mut self.places, self.ways, |place| &mut place.time);
+                }
+                let places = self.places.get(start..start + self.ways).unwrap_or_default();
+                start
+                    + clock
+                        .way(<&[Place; 8]>::try_from(places).map_or_else(|_| oldest(places), |places| oldest(places)))
+            }
             Order::Tree(trees) => {
-                let empty = self.words[start..start + self.ways].iter().position(|word| *word == EMPTY);
-                start + empty.unwrap_or_else(|| victim(trees[set], self.ways))
+                let places = self.places.get(start..start + self.ways).unwrap_or_default();
+                let empty = places.iter().position(|place| place.word == EMPTY);
+                let Some(tree) = trees.get_mut(set) else { return (start, EMPTY) };
+                let way = empty.unwrap_or_else(|| victim(*tree, self.ways));
+                turn_away(tree, way, self.ways);
+                start + way
             }
         };
-        let gone = std::mem::replace(&mut self.words[place], new);
-        self.within[place] = within;
-        self.touch(place);
-        if gone != EMPTY {
-            self.depart(line(gone));
-        }
-        if new & PREFETCHED == 0 {
-            self.remember(place, new);
-        }
-        gone
+        let (Some(place), Some(of_line)) = (self.places.get_mut(at), self.tags.get_mut(at)) else { return (at, EMPTY) };
+        let time = if let Order::Lru(clock) = &mut self.order { clock.tick(at) } else { 0 };
+        let gone = std::mem::replace(place, Place { word: new, within, time }).word;
+        *of_line = tag(wanted);
+        self.remember(at, wanted);
+        (at, gone)
     }
 
     /// The word of a line, which is not used by this, to be changed.
     pub(crate) fn find(&mut self, wanted: u64) -> Option<&mut u64> {
         let place = self.place(wanted)?;
-        self.depart(wanted);
-        self.words.get_mut(place)
+        self.places.get_mut(place).map(|place| &mut place.word)
     }
 
     /// Whether a line is there.
@@ -312,28 +373,56 @@ impl FirstLevel {
 
     /// Takes a line out.
     pub(crate) fn remove(&mut self, wanted: u64) -> Option<u64> {
-        let place = self.place(wanted)?;
-        self.depart(wanted);
-        if let Order::Lru(times) = &mut self.order {
-            times.forget(place);
+        let at = self.place(wanted)?;
+        let place = self.places.get_mut(at)?;
+        if let Order::Lru(clock) = &self.order {
+            place.time = clock.never(at);
         }
-        Some(std::mem::replace(&mut self.words[place], EMPTY))
+        // Its tag may stay: what it is compared with says that no line is there.
+        Some(std::mem::replace(&mut place.word, EMPTY))
     }
 }
 
-/// A bit for each word that is of a line.
+/// What is compared first of a line.
 #[inline(always)]
-fn equal(words: &[u64], wanted: u64) -> u64 {
-    words.iter().rev().fold(0, |equal, word| equal << 1 | u64::from(line(*word) == wanted))
+fn tag(line: u64) -> u32 {
+    line as u32
 }
 
-/// The place of an address's line, if the table has it and, for a store, nobody else need know.
+/// One more than the index of a tag that is the wanted one; 0 for none, anything else for several.
 #[inline(always)]
-fn find_near(near: &[u64; NEAR], address: u64, store: bool) -> Option<usize> {
-    let line = address >> 6;
-    let near = near[line as usize % NEAR];
-    let other = near ^ line << LINE_SHIFT;
-    (other >> (LINE_SHIFT - u32::from(store)) == 0).then_some((near & PLACE) as usize)
+fn any_equal(tags: &[u32], wanted: u32) -> u32 {
+    (1..).zip(tags).fold(0, |equal, (index, tag)| equal | if *tag == wanted { index } else { 0 })
+}
+
+/// The time of the place that was used longest ago.
+#[inline(always)]
+fn oldest(places: &[Place]) -> i32 {
+    places.iter().fold(i32::MAX, |oldest, place| oldest.min(place.time))
+}
+
+impl Place {
+    /// Whether the line of an address is here, nothing is to be learnt of its being used, and, for a store, nobody else need know. Bits
+    /// of the address beyond user space make no difference.
+    #[inline(always)]
+    fn is_near(&self, address: u64, store: bool) -> bool {
+        const { assert!(SHARED == 1 << 2) };
+        let compared = !0 << LINE_SHIFT | PREFETCHED | u64::from(store) << 2;
+        (self.word ^ word_at(address, ObjectId::NONE)) & compared == 0
+    }
+}
+
+/// The place that the line of an address may be in. Bits beyond user space make no difference.
+#[inline(always)]
+fn guess(near: &[u16; NEAR], address: u64) -> usize {
+    usize::from(near[(address >> 6) as usize % NEAR])
+}
+
+/// The place of an address's line, if it is near.
+#[inline(always)]
+fn find_near(near: &[u16; NEAR], places: &[Place], address: u64, store: bool) -> Option<usize> {
+    let at = guess(near, address);
+    places.get(at)?.is_near(address, store).then_some(at)
 }
 
 /// The object at an address whose line's is not known; it is afterwards, if it is one.
@@ -440,9 +529,7 @@ mod tests {
                 words.sort_unstable();
                 words
             };
-            prop_assert_eq!(sorted(&mut level.words.iter().copied()), sorted(&mut array.words()));
-            let mut near = level.near.iter().enumerate();
-            prop_assert!(near.all(|(at, near)| *near == nothing(at) || array.has(*near >> LINE_SHIFT)));
+            prop_assert_eq!(sorted(&mut level.places.iter().map(|place| place.word)), sorted(&mut array.words()));
         }
     }
 }

@@ -19,6 +19,7 @@
 
 use crate::array::{Array, Found};
 use crate::block::{Access, Block};
+use crate::first_level::Brought;
 use crate::line::{DIRTY, EMPTY, PREFETCHED, SHARED, address_of, line, line_of, owner, word};
 use crate::machine::{Machine, Prefetch};
 use crate::objects::{ObjectId, Shadow, Within};
@@ -60,6 +61,9 @@ pub(crate) struct Hierarchy {
     /// Cores up to the last that has run.
     cores: Vec<Private>,
     llc: Array,
+    /// By place of the first core's first data level: where the last level had the line when it was brought. Lines of the last level
+    /// may have moved or left since.
+    below: Box<[u32]>,
     llc_inclusive: bool,
     l2_inclusive: bool,
     fetches: bool,
@@ -89,8 +93,10 @@ impl Request {
 impl Hierarchy {
     /// The machine must have been checked.
     pub(crate) fn new(machine: &Machine) -> Self {
+        let first = Private::new(machine);
         Self {
-            cores: vec![Private::new(machine)],
+            below: vec![0; first.l1d.places()].into(),
+            cores: vec![first],
             llc: array(&machine.llc),
             llc_inclusive: machine.llc.inclusive,
             l2_inclusive: machine.l2.as_ref().is_some_and(|l2| l2.inclusive),
@@ -123,16 +129,36 @@ impl Hierarchy {
         self.cores.len() == 1 && !inclusive && !next_line && !stride && streams == 0
     }
 
-    /// What serves a line that came into a first level of a core that is ahead, and alone; `victim` left it.
+    /// What serves a line that came into the first data level of a core that is ahead, and alone.
     #[inline]
-    pub(crate) fn catch_up(&mut self, core: usize, victim: u64, new: u64, effects: &mut Effects) -> Level {
-        let line = line(new);
-        if self.cores.first().is_some_and(|core| core.l2.is_none()) {
-            if victim != EMPTY && victim & DIRTY != 0 {
-                self.put_into_llc(victim & !(PREFETCHED | SHARED), effects);
-            }
-            return self.last_level(line, new & !DIRTY, false, effects);
+    pub(crate) fn catch_up(&mut self, core: usize, brought: Brought, effects: &mut Effects) -> Level {
+        let Brought { place, new, victim } = brought;
+        if self.machine.l2.is_some() {
+            return self.catch_up_far(core, victim, new, effects);
         }
+        let below = self.below.get(place as usize).copied().unwrap_or_default();
+        if victim != EMPTY && victim & DIRTY != 0 {
+            let dirty = victim & !(PREFETCHED | SHARED);
+            match self.llc.at(below, line(victim)) {
+                Some(word) => *word = dirty | *word & (PREFETCHED | SHARED),
+                None => self.put_into_llc(dirty, effects),
+            }
+        }
+        let (below, found) = self.llc.access_at(line(new), new & !DIRTY);
+        if let Some(place) = self.below.get_mut(place as usize) {
+            *place = below;
+        }
+        match found {
+            None => Level::Llc,
+            Some(victim) => {
+                self.leave_llc(victim, effects);
+                Level::Memory
+            }
+        }
+    }
+
+    fn catch_up_far(&mut self, core: usize, victim: u64, new: u64, effects: &mut Effects) -> Level {
+        let line = line(new);
         let request = Request { core, line, new, within: Within::UNKNOWN, address: address_of(line), ip: 0 };
         self.leave_l1(core, victim, effects);
         self.beyond_l1(&request, effects).0
@@ -141,7 +167,7 @@ impl Hierarchy {
     /// A line was fetched for a block of a core that is ahead, and its first level did not have it.
     pub(crate) fn catch_up_fetch(&mut self, core: usize, new: u64, effects: &mut Effects) {
         effects.l1i_misses += 1;
-        if self.catch_up(core, EMPTY, new, effects) == Level::Memory {
+        if self.catch_up_far(core, EMPTY, new, effects) == Level::Memory {
             effects.llc_fetch_misses += 1;
             effects.push(TrafficKind::Fetch, line(new), owner(new));
         }
@@ -261,7 +287,6 @@ impl Hierarchy {
     }
 
     /// Brings a line into the last level, and says whether it comes from memory.
-    #[inline]
     fn last_level(&mut self, line: u64, clean: u64, elsewhere: bool, effects: &mut Effects) -> Level {
         match self.llc.access(line, clean) {
             Found::Hit(_) => Level::Llc,
@@ -354,6 +379,7 @@ impl Hierarchy {
         }
     }
 
+    #[inline]
     fn leave_llc(&mut self, victim: u64, effects: &mut Effects) {
         if victim == EMPTY {
             return;
@@ -448,7 +474,7 @@ impl Hierarchy {
         }
         let clean = word(line, map.find(address_of(line)));
         let shared = self.cores[core].l2.as_mut().and_then(|l2| l2.find(line)).map_or(0, |word| *word & SHARED);
-        let victim = self.cores[core].l1d.bring(line, clean | PREFETCHED | shared, Within::UNKNOWN);
+        let victim = self.cores[core].l1d.bring(line, clean | PREFETCHED | shared, Within::UNKNOWN).1;
         self.leave_l1(core, victim, effects);
         let Some(l2) = &mut self.cores[core].l2 else { return true };
         if let Found::Miss(victim) = l2.access(line, clean) {

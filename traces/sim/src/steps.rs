@@ -64,6 +64,8 @@ pub struct Gathered<'a> {
     lent: Option<&'a [Packed]>,
     /// What is entered, in order.
     pub entered: Vec<Entered<'a>>,
+    /// Which of them take turns, in order; each at most once.
+    pub turns: Vec<Turns>,
 }
 
 /// A block among gathered steps.
@@ -71,12 +73,45 @@ pub struct Gathered<'a> {
 pub struct Entered<'a> {
     /// The block.
     pub block: &'a Block,
-    /// How many of the accesses come before it.
+    /// How many of the accesses come before it is entered; for the first time, where it takes turns with others.
     pub before: u32,
 }
 
+/// Blocks that take turns, as those of a loop do: in each turn all of them are entered once more, in the same order, with equally many
+/// accesses of each.
+#[derive(Debug, Clone, Copy)]
+pub struct Turns {
+    /// Index of the first of them in [`Gathered::entered`], where they follow each other as in the first turn.
+    pub first: u32,
+    /// How many they are.
+    pub blocks: u32,
+    /// How many turns come after the first.
+    pub more: u32,
+    /// Accesses of a turn.
+    pub each: u32,
+}
+
+impl Turns {
+    /// How many of the turns come before an access of a block that is entered for the first time after `before` accesses, that first
+    /// time not included; it comes before the access.
+    pub(crate) fn more_before(&self, before: u32, access: u32) -> u32 {
+        let after = access.saturating_sub(before);
+        after.checked_div(self.each).map_or(self.more, |turns| self.more.min(turns))
+    }
+
+    /// Index after the last of the blocks.
+    pub(crate) fn end(&self) -> usize {
+        self.first as usize + self.blocks as usize
+    }
+
+    /// Those of what is entered that take turns.
+    pub(crate) fn of<'e, 'a>(&self, entered: &'e [Entered<'a>]) -> &'e [Entered<'a>] {
+        entered.get(self.first as usize..self.end()).unwrap_or_default()
+    }
+}
+
 impl<'a> Gathered<'a> {
-    /// Steps there is room for, of either kind where accesses are lent: few enough to stay in a host's first-level cache, many enough
+    /// Accesses and entries there is room for, of either kind where accesses are lent: few enough to stay in a host's first-level cache, many enough
     /// that each loop over them learns.
     pub const ROOM: usize = 1024;
 
@@ -109,6 +144,7 @@ impl<'a> Gathered<'a> {
         self.own.clear();
         self.lent = None;
         self.entered.clear();
+        self.turns.clear();
     }
 }
 

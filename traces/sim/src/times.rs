@@ -2,26 +2,96 @@
 //!
 //! A permutation of ways costs half a dozen writes whenever two of them take turns, which in what every access asks is at nearly
 //! every access. Only a miss wants to know which was used longest ago. It looks at all of a set, and fast: times are 32 bits
-//! with the way in the lowest, so that the least of them is all there is to find, four at a time. When they reach their end the
-//! ways of each set are numbered anew in the same order.
+//! with the way in the lowest, so that the least of them is all there is to find. When they reach their end the ways of each set are
+//! numbered anew in the same order.
 
-/// Times of use, by entry: entries of a set follow each other.
+/// What gives uses their times.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Clock {
+    now: i32,
+    /// From one time to the next: more than any way, and a power of two.
+    step: i32,
+}
+
+impl Clock {
+    /// For sets of so many ways, at most a million. Their entries follow each other, those of a set [`Clock::apart`] from the next's.
+    pub(crate) fn new(ways: usize) -> Self {
+        Self { now: 0, step: ways.next_power_of_two() as i32 }
+    }
+
+    /// How far sets are apart, in entries.
+    pub(crate) fn apart(self) -> usize {
+        self.step as usize
+    }
+
+    /// The time of an entry that was never used, or is to be forgotten.
+    #[inline(always)]
+    pub(crate) fn never(self, entry: usize) -> i32 {
+        entry as i32 & (self.step - 1)
+    }
+
+    /// How many more uses have a time.
+    #[inline(always)]
+    pub(crate) fn left(self) -> usize {
+        ((i32::MAX - self.now) >> self.step.trailing_zeros()) as usize
+    }
+
+    /// Whether no more uses have a time.
+    #[inline(always)]
+    pub(crate) fn is_over(self) -> bool {
+        self.now > i32::MAX - self.step
+    }
+
+    /// The time of a use, of which one was [`left`](Clock::left).
+    #[inline(always)]
+    pub(crate) fn tick(&mut self, entry: usize) -> i32 {
+        self.now = self.now.wrapping_add(self.step);
+        self.now | self.never(entry)
+    }
+
+    /// The way of an entry, by its time.
+    #[inline(always)]
+    pub(crate) fn way(self, time: i32) -> usize {
+        (time & (self.step - 1)) as usize
+    }
+
+    /// Times begin anew, in the same order. `time` is an entry's.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn begin_anew<T>(&mut self, entries: &mut [T], ways: usize, time: fn(&mut T) -> &mut i32) {
+        for set in entries.chunks_mut(self.apart()) {
+            let mut ordered: Vec<(i32, usize)> = set.iter_mut().take(ways).map(|entry| *time(entry)).zip(0..).collect();
+            ordered.sort_unstable();
+            // From one on: what is forgotten afterwards is older than all.
+            for (turn, (_, way)) in (1..).zip(ordered) {
+                *time(&mut set[way]) = turn * self.step + way as i32;
+            }
+        }
+        self.now = ways as i32 * self.step;
+    }
+
+    /// Lets so many uses be left until times begin anew.
+    #[cfg(test)]
+    pub(crate) fn leave(&mut self, uses: i32) {
+        self.now = (i32::MAX / self.step - uses) * self.step;
+    }
+}
+
+/// Times of use, by entry.
 #[derive(Debug, Clone)]
 pub(crate) struct Times {
     /// When it was used last, and its way.
     times: Box<[i32]>,
-    now: i32,
-    /// From one time to the next: more than any way, and a power of two. Entries of a set are so many apart from those of the next.
-    step: i32,
+    clock: Clock,
     ways: usize,
 }
 
 impl Times {
     /// `ways` at most a million.
     pub(crate) fn new(sets: usize, ways: usize) -> Self {
-        let step = ways.next_power_of_two();
-        let times = (0..sets * step).map(|entry| (entry % step) as i32).collect();
-        Self { times, now: 0, step: step as i32, ways }
+        let clock = Clock::new(ways);
+        let times = (0..sets * clock.apart()).map(|entry| clock.never(entry)).collect();
+        Self { times, clock, ways }
     }
 
     /// How many entries there are, those that fill up what sets are apart included.
@@ -30,72 +100,32 @@ impl Times {
     }
 
     /// The first entry of a set.
-    pub(crate) fn start(&self, set: usize) -> usize {
-        set * self.step as usize
+    fn start(&self, set: usize) -> usize {
+        set * self.clock.apart()
     }
 
     /// Uses an entry.
     #[inline(always)]
     pub(crate) fn touch(&mut self, entry: usize) {
-        let now = self.now;
-        self.now = self.touch_at(entry, now);
-    }
-
-    /// The time of the last use, for [`Times::touch_at`].
-    pub(crate) fn now(&self) -> i32 {
-        self.now
-    }
-
-    /// After uses of its own time, the time of the last.
-    pub(crate) fn go_on_at(&mut self, now: i32) {
-        self.now = now;
-    }
-
-    /// Uses an entry after a time that the caller keeps, who has it in a register: the time of this use. Until
-    /// [`Times::go_on_at`] there are no others.
-    #[inline(always)]
-    pub(crate) fn touch_at(&mut self, entry: usize, before: i32) -> i32 {
-        let Some(now) = before.checked_add(self.step) else { return self.renumber(entry) };
-        if let Some(time) = self.times.get_mut(entry) {
-            *time = now | entry as i32 & (self.step - 1);
+        if self.clock.is_over() {
+            self.clock.begin_anew(&mut self.times, self.ways, |time| time);
         }
-        now
-    }
-
-    /// Makes an entry the least recent of its set.
-    pub(crate) fn forget(&mut self, entry: usize) {
-        self.times[entry] = entry as i32 & (self.step - 1);
+        if let Some(time) = self.times.get_mut(entry) {
+            *time = self.clock.tick(entry);
+        }
     }
 
     /// The entry of a set that was used longest ago.
     #[inline]
     pub(crate) fn oldest(&self, set: usize) -> usize {
         let start = self.start(set);
-        let times = &self.times[start..start + self.ways];
-        // Eight, as often as not, without a loop.
-        let least = <&[i32; 8]>::try_from(times).map_or_else(|_| least(times), |times| least(times));
-        start | (least & (self.step - 1)) as usize
-    }
-
-    /// Times begin anew, and then an entry is used: when.
-    #[cold]
-    #[inline(never)]
-    fn renumber(&mut self, entry: usize) -> i32 {
-        for set in self.times.chunks_mut(self.step as usize) {
-            let mut ordered: Vec<usize> = (0..self.ways).collect();
-            ordered.sort_unstable_by_key(|way| set[*way]);
-            // From one on: what is forgotten afterwards is older than all.
-            for (time, way) in (1..).zip(ordered) {
-                set[way] = time * self.step + way as i32;
-            }
-        }
-        self.touch_at(entry, self.ways as i32 * self.step)
+        start + self.clock.way(least(&self.times[start..start + self.ways]))
     }
 
     /// Lets so many uses be left until times begin anew.
     #[cfg(test)]
     pub(crate) fn leave(&mut self, uses: i32) {
-        self.now = (i32::MAX / self.step - uses) * self.step;
+        self.clock.leave(uses);
     }
 }
 
@@ -123,7 +153,7 @@ mod tests {
                 let entry = times.start(set) + way;
                 order.retain(|other| *other != way);
                 if what == 0 {
-                    times.forget(entry);
+                    times.times[entry] = times.clock.never(entry);
                 } else {
                     times.touch(entry);
                     order.push(way);

@@ -43,6 +43,8 @@ pub struct Decoded {
     /// One more than the last instruction that is certain to access memory when it is executed; 0 for none. An execution that
     /// shows no access of it was left before its end.
     pub last_certain: u16,
+    /// Every whole execution shows equally many accesses, one for each operand that is read or written.
+    pub is_steady: bool,
 }
 
 /// The next block's number.
@@ -52,7 +54,7 @@ static BLOCKS: AtomicU32 = AtomicU32::new(1);
 pub fn decode(address: u64, code: &[u8]) -> Decoded {
     let mut factory = InstructionInfoFactory::new();
     let mut decoder = Decoder::with_ip(64, code, address, DecoderOptions::NONE);
-    let (mut ops, mut tags, mut last_certain) = (Vec::new(), Vec::new(), 0);
+    let (mut ops, mut tags, mut last_certain, mut is_steady) = (Vec::new(), Vec::new(), 0, true);
     let mut instruction = Instruction::default();
     let mut before: Option<Instruction> = None;
     while decoder.can_decode() && ops.len() < MAX_OPS {
@@ -66,13 +68,14 @@ pub fn decode(address: u64, code: &[u8]) -> Decoded {
         before = Some(instruction);
         ops.push(one.op);
         tags.push(one.tags);
+        is_steady &= one.steady;
         if one.certain {
             last_certain = ops.len() as u16;
         }
     }
     let number = BLOCKS.fetch_add(1, Relaxed);
     let block = Block { address, bytes: code.len() as u32, ops: ops.into(), number };
-    Decoded { block, tags: tags.into(), last_certain }
+    Decoded { block, tags: tags.into(), last_certain, is_steady }
 }
 
 /// Whether a jump is decoded as one with what comes before it: a comparison, or simple arithmetic of registers whose flags are enough
@@ -102,6 +105,8 @@ struct One {
     op: Op,
     tags: [MemoryTag; 2],
     certain: bool,
+    /// Each of its operands is surely accessed, and at once.
+    steady: bool,
 }
 
 fn decode_one(instruction: &Instruction, factory: &mut InstructionInfoFactory, offset: u16, index: u16) -> One {
@@ -109,7 +114,7 @@ fn decode_one(instruction: &Instruction, factory: &mut InstructionInfoFactory, o
     let traits = classify(instruction);
     let mut op = Op { offset, class: traits.class, non_temporal: traits.non_temporal, ..Op::default() };
     let mut pieces = [Pieces::Separate, Pieces::Separate];
-    let mut certain = false;
+    let (mut certain, mut steady) = (false, true);
     for memory in info.used_memory() {
         let (reads, writes, sure) = access(memory.access());
         op.address_sources |= register(memory.base()) | register(memory.index());
@@ -123,13 +128,16 @@ fn decode_one(instruction: &Instruction, factory: &mut InstructionInfoFactory, o
             op.stores = op.stores.saturating_add(count);
             pieces[1] = of_operand;
         }
-        certain |= (reads || writes) && sure && traits.class != Class::Repeat && !instruction.is_vsib();
+        let is_certain = sure && traits.class != Class::Repeat && !instruction.is_vsib();
+        certain |= (reads || writes) && is_certain;
+        steady &=
+            !(reads || writes) || is_certain && matches!(of_operand, Pieces::B1 | Pieces::B2 | Pieces::B4 | Pieces::B8);
     }
     registers(instruction, info, traits, &mut op);
     let [load, store] = pieces;
     let store = if op.non_temporal { store.around() } else { store };
     let tags = [MemoryTag::new(index, false, load), MemoryTag::new(index, true, store)];
-    One { op, tags, certain }
+    One { op, tags, certain, steady }
 }
 
 /// Whether it reads, whether it writes, and whether it surely does.

@@ -3,10 +3,10 @@
 //! The emulator says that a block is entered, not how much of it is executed: one that was left early, by a fault, is known by an
 //! access that did not come although its instruction cannot do without.
 
-use crate::decode::Decoded;
+use crate::decode::{Decoded, MemoryTag};
 use crate::happening::Happening;
 use crate::log::{Batch, Entry, accesses_before, entry};
-use tierscope_sim::steps::{Entered, Gathered, Left};
+use tierscope_sim::steps::{Entered, Gathered, Left, Turns};
 use tierscope_sim::{Packed, Step, Steps};
 
 /// A batch being read.
@@ -32,6 +32,12 @@ pub(crate) struct Words<'a> {
     /// Blocks that were left before their end.
     pub(crate) left_early: u64,
 }
+
+/// Most blocks of a loop whose turns are not looked at one by one.
+const LONGEST_PERIOD: usize = 4;
+
+/// After so many blocks in a row a loop is looked for.
+const LOOP_EVERY: usize = 32;
 
 /// What is next but for accesses.
 pub(crate) enum Next {
@@ -191,6 +197,44 @@ fn shown(accesses: &[Packed], began: usize, end: usize) -> u16 {
     }
 }
 
+/// Blocks that go on taking turns.
+struct Loop {
+    /// How many blocks do.
+    period: usize,
+    /// Turns, at least one.
+    turns: usize,
+    /// Accesses of a turn.
+    each: usize,
+}
+
+/// How the last blocks that were entered, at least [`LONGEST_PERIOD`] and each once, take turns again in the words up to `left`, with as
+/// many accesses of each as before; if they do. At most `accesses` come before the last of them.
+#[inline(never)]
+fn find_loop(all: &[Packed], left: usize, accesses: usize) -> Option<Loop> {
+    let next = all.get(left.checked_sub(1)?)?;
+    let before = |period: usize| all.get(left - 1 + period);
+    let is_same = |period: &usize| before(*period).is_some_and(|word| word.address() == next.address());
+    let period = (1..=LONGEST_PERIOD).find(is_same)?;
+    let is_steady = |word: &Packed| match entry(*word) {
+        // SAFETY: blocks are never freed.
+        Entry::Block(decoded) => unsafe { (*decoded).is_steady },
+        _ => false,
+    };
+    if !all.get(left..left + period)?.iter().all(is_steady) {
+        return None;
+    }
+    // The same pointers again: what differs are the accesses before them.
+    let step = next.word().wrapping_sub(before(period)?.word());
+    let each = (step >> MemoryTag::ADDRESS_BITS) as usize;
+    let most = accesses.checked_div(each).unwrap_or(left / period);
+    // One more than they are: where the last begins is only where that before it ended.
+    let (ahead, behind) = (all.get(..left)?, all.get(..left + period)?);
+    let pairs = ahead.iter().rev().zip(behind.iter().rev()).take(most * period + 1);
+    let equal = pairs.take_while(|(word, before)| word.word().wrapping_sub(before.word()) == step).count();
+    let turns = equal.saturating_sub(1) / period;
+    (turns > 0).then_some(Loop { period, turns, each })
+}
+
 impl<'a> Steps<'a> for Words<'a> {
     #[inline(always)]
     fn next(&mut self) -> Step<'a> {
@@ -220,35 +264,60 @@ impl<'a> Steps<'a> for Words<'a> {
         let mut is_over = self.accesses.get(end).is_none_or(|access| access.may_go_around());
         // A copy, which nothing else points at, can be in registers meanwhile.
         let Self { mut position, mut began, mut under_way, mut certain, .. } = *self;
-        let mut taken = 0;
-        for word in self.others.iter().rev() {
-            let before = accesses_before(*word, position);
-            if before > end {
-                break;
-            }
-            let is_left = certain != 0 && shown(self.accesses, began, before) < certain;
-            let decoded = match entry(*word) {
-                // SAFETY: blocks are never freed.
-                Entry::Block(decoded) if !is_left => unsafe { &*decoded },
-                Entry::Nothing => {
-                    (position, taken) = (before, taken + 1);
-                    continue;
-                }
-                _ => {
-                    (end, is_over) = (before, true);
+        let all = self.others;
+        let mut left = all.len();
+        let mut going = true;
+        while going {
+            let entered = into.entered.len();
+            let room = (Gathered::ROOM - entered).min(LOOP_EVERY);
+            let words = all.get(left.saturating_sub(room)..left).unwrap_or_default();
+            going = !words.is_empty();
+            let mut taken = words.len();
+            for (index, word) in words.iter().rev().enumerate() {
+                let before = accesses_before(*word, position);
+                let is_left = certain != 0 && shown(self.accesses, began, before) < certain;
+                let decoded = match entry(*word) {
+                    // SAFETY: blocks are never freed.
+                    Entry::Block(decoded) if before <= end && !is_left => unsafe { &*decoded },
+                    Entry::Nothing if before <= end && !is_left => {
+                        (position, taken) = (before, index + 1);
+                        break;
+                    }
+                    _ => {
+                        (taken, going) = (index, false);
+                        if before <= end {
+                            (end, is_over) = (before, true);
+                        }
+                        break;
+                    }
+                };
+                if self.is_left_out(decoded) {
+                    (end, is_over, taken, going) = (before, true, index, false);
                     break;
                 }
-            };
-            let is_full = into.entered.len() == Gathered::ROOM;
-            if is_full || self.is_left_out(decoded) {
-                (end, is_over) = (before, !is_full);
+                into.entered.push(Entered { block: &decoded.block, before: (before - from) as u32 });
+                (position, began, under_way, certain) = (before, before, Some(decoded), decoded.last_certain);
+            }
+            left -= taken;
+            let Some(next) = all.get(left.wrapping_sub(1)).map(|word| accesses_before(*word, position)) else { break };
+            if into.entered.len() == Gathered::ROOM {
+                if going && next <= end {
+                    (end, is_over) = (next, false);
+                }
                 break;
             }
-            into.entered.push(Entered { block: &decoded.block, before: (before - from) as u32 });
-            (position, began, taken) = (before, before, taken + 1);
-            (under_way, certain) = (Some(decoded), decoded.last_certain);
+            // Only blocks, each entered once, and the last of them whole?
+            let is_whole = shown(self.accesses, began, next) >= certain;
+            if going && into.entered.len() == entered + LOOP_EVERY && is_whole && next <= end {
+                let Some(Loop { period, turns, each }) = find_loop(all, left, end - next) else { continue };
+                let first = (into.entered.len() - period) as u32;
+                into.turns.push(Turns { first, blocks: period as u32, more: turns as u32, each: each as u32 });
+                position += turns * each;
+                began = position;
+                left -= turns * period;
+            }
         }
-        self.others = self.others.get(..self.others.len() - taken).unwrap_or_default();
+        self.others = all.get(..left).unwrap_or_default();
         (self.position, self.began, self.under_way, self.certain) = (position, began, under_way, certain);
         self.look_ahead();
         into.lend(self.accesses.get(from..end).unwrap_or_default());
@@ -312,14 +381,27 @@ mod tests {
             let mut gathered = Gathered::default();
             let end = words.gather(&mut gathered);
             assert!(gathered.accesses().len().max(gathered.entered.len()) <= Gathered::ROOM);
-            let mut entered = gathered.entered.iter().peekable();
+            let mut turns = gathered.turns.iter().peekable();
+            let (mut entered, mut index) = (Vec::new(), 0);
+            while let Some(Entered { block, before }) = gathered.entered.get(index) {
+                entered.push((*before, block.address));
+                index += 1;
+                while let Some(turns) = turns.next_if(|turns| (turns.first + turns.blocks) as usize == index) {
+                    let all = &gathered.entered[turns.first as usize..index];
+                    for turn in 1..=turns.more {
+                        entered.extend(all.iter().map(|one| (one.before + turns.each * turn, one.block.address)));
+                    }
+                }
+            }
+            assert!(turns.next().is_none());
+            let mut entered = entered.into_iter().peekable();
             for (index, access) in gathered.accesses().iter().enumerate() {
-                while let Some(entered) = entered.next_if(|entered| entered.before as usize <= index) {
-                    all.push(Seen::Block(entered.block.address));
+                while let Some((_, address)) = entered.next_if(|(before, _)| *before as usize <= index) {
+                    all.push(Seen::Block(address));
                 }
                 all.push(Seen::Access(*access));
             }
-            all.extend(entered.map(|entered| Seen::Block(entered.block.address)));
+            all.extend(entered.map(|(_, address)| Seen::Block(address)));
             let Some(step) = end else { continue };
             match seen(step, &mut words) {
                 Some(seen) => all.push(seen),
@@ -361,8 +443,13 @@ mod tests {
         let mut left_early = 0;
         for round in 0..300 {
             let batch = batch(log::MAX_CPUS as u32 - 2, |log| {
-                for _ in 0..below(2500) {
-                    let chosen = below(100);
+                let mut lately = [0; 5];
+                for turn in 0..below(2500) as usize {
+                    // Most are loops of up to five.
+                    if below(16) == 0 {
+                        lately = std::array::from_fn(|_| below(100));
+                    }
+                    let chosen = lately[turn % (round % 5 + 1)];
                     let block = blocks[if chosen < 90 { chosen as usize % 3 } else { 3 }];
                     log.block(block);
                     let address = 0x7000 + below(64) * 8;

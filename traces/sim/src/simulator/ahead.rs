@@ -8,20 +8,18 @@
 use super::run::{Executed, Touches, touch};
 use super::{Running, Simulator, count_far};
 use crate::counts::Counts;
+use crate::first_level::Brought;
 use crate::hierarchy::Hierarchy;
-use crate::line::{DIRTY, address_of, line_of, word};
+use crate::line::{DIRTY, address_of, line_of};
 use crate::objects::{ObjectId, Shadow};
 use crate::private::{Private, straddles};
 use crate::served::{Level, Served, Tlb};
-use crate::steps::{Entered, Gathered, Packed, Step, Steps};
+use crate::steps::{Entered, Gathered, Packed, Step, Steps, Turns};
 
 /// A data line that the first level did not have.
 #[derive(Debug, Clone, Copy)]
 struct Missed {
-    /// As it came in.
-    new: u64,
-    /// What left for it.
-    victim: u64,
+    brought: Brought,
     /// Of the access.
     object: ObjectId,
     /// Index of the access.
@@ -65,36 +63,57 @@ impl First<'_> {
         }
     }
 
-    fn fetch(&mut self, entered: &[Entered<'_>], fetched: &mut Vec<Fetched>) {
-        let mut rest = entered;
+    fn fetch(&mut self, gathered: &Gathered<'_>, fetched: &mut Vec<Fetched>) {
+        let (mut done, mut turns) = (0, gathered.turns.iter().peekable());
         while let Some(l1i) = &mut self.private.l1i {
-            let done = l1i.fetch_many(rest.iter().map(|entered| entered.block));
-            let Some((Entered { block, before }, after)) = rest.get(done..).and_then(<[_]>::split_first) else {
-                return;
-            };
-            self.private.fetch(block, self.map, |new| fetched.push(Fetched { new, before: *before }));
-            rest = after;
+            let rest = gathered.entered.get(done..).unwrap_or_default();
+            done += l1i.fetch_many(rest.iter().map(|entered| entered.block));
+            let Some(entered) = gathered.entered.get(done) else { return };
+            while turns.next_if(|turns| turns.end() <= done).is_some() {}
+            match turns.next_if(|turns| turns.first as usize <= done) {
+                Some(turns) => {
+                    self.take_turns(turns, &gathered.entered, done, fetched);
+                    done = turns.end();
+                }
+                None => {
+                    self.fetch_once(entered, 0, fetched);
+                    done += 1;
+                }
+            }
+        }
+    }
+
+    /// Fetches a block so many accesses later than it is entered for the first time.
+    fn fetch_once(&mut self, entered: &Entered<'_>, later: u32, fetched: &mut Vec<Fetched>) {
+        let before = entered.before + later;
+        self.private.fetch(entered.block, self.map, |new| fetched.push(Fetched { new, before }));
+    }
+
+    /// Fetches blocks that take turns, and whose lines are not all near, those of the first turn from `from` on.
+    fn take_turns(&mut self, turns: &Turns, entered: &[Entered<'_>], from: usize, fetched: &mut Vec<Fetched>) {
+        let mut start = from;
+        for turn in 0..=turns.more {
+            let missed = fetched.len();
+            for entered in entered.get(start..turns.end()).unwrap_or_default() {
+                self.fetch_once(entered, turns.each * turn, fetched);
+            }
+            // What all was there is there in the next turn, too, and to use it again in the same order changes nothing.
+            if fetched.len() == missed {
+                break;
+            }
+            start = turns.first as usize;
         }
     }
 
     /// An access that is not near.
     #[inline(never)]
     fn far(&mut self, packed: Packed, index: u32) {
-        let access = packed.access();
-        let tlb = self.private.translate(access.address);
+        let address = packed.address();
+        let tlb = self.private.translate(address);
         let before = self.missed.len();
-        let object = self.line(access.address, access.store, index, tlb);
-        let mut worst = tlb;
-        if straddles(&access) {
-            self.straddling += 1;
-            let second = address_of(line_of(access.address) + 1);
-            worst = worst.max(self.private.translate(second));
-            self.line(second, access.store, index, worst);
-            for missed in self.missed.iter_mut().skip(before) {
-                (missed.object, missed.tlb) = (object, worst);
-            }
-        }
-        touch(self.touches, object, access.store);
+        let object = self.line(address, packed.is_store(), index, tlb);
+        let worst = if packed.is_plain() { tlb } else { self.rest(packed, index, (before, object, tlb)) };
+        touch(self.touches, object, packed.is_store());
         if worst > Tlb::L1
             && let Some(counts) = self.counts.get_mut(object.index())
         {
@@ -103,18 +122,30 @@ impl First<'_> {
         }
     }
 
-    /// One line of an access. Its object.
-    fn line(&mut self, address: u64, store: bool, index: u32, tlb: Tlb) -> ObjectId {
-        let Self { private, map, .. } = self;
-        let l1d = &mut private.l1d;
-        let near = l1d.access_near(address, store, map).or_else(|| l1d.access_close(address, store, map));
-        if let Some(object) = near {
-            return object;
+    /// The second line of an access, if it lies in two. The farthest place of its translations.
+    #[cold]
+    fn rest(&mut self, packed: Packed, index: u32, (before, object, tlb): (usize, ObjectId, Tlb)) -> Tlb {
+        let access = packed.access();
+        if !straddles(&access) {
+            return tlb;
         }
-        let (object, within) = map.find_line(address);
-        let new = word(line_of(address), object) | if store { DIRTY } else { 0 };
-        let victim = l1d.bring(line_of(address), new, within);
-        self.missed.push(Missed { new, victim, object, index, tlb });
+        self.straddling += 1;
+        let second = address_of(line_of(access.address) + 1);
+        let worst = tlb.max(self.private.translate(second));
+        self.line(second, access.store, index, worst);
+        for missed in self.missed.iter_mut().skip(before) {
+            (missed.object, missed.tlb) = (object, worst);
+        }
+        worst
+    }
+
+    /// One line of an access. Its object.
+    #[inline(always)]
+    fn line(&mut self, address: u64, store: bool, index: u32, tlb: Tlb) -> ObjectId {
+        let (object, brought) = self.private.l1d.access_alone(address, store, self.map);
+        if let Some(brought) = brought {
+            self.missed.push(Missed { brought, object, index, tlb });
+        }
         object
     }
 }
@@ -164,10 +195,14 @@ impl Simulator {
         first.serve(gathered.accesses());
         totals.straddling += first.straddling;
         let before = *executed;
-        first.fetch(&gathered.entered, fetched);
-        executed.instructions += gathered.entered.iter().map(|entered| entered.block.ops.len() as u64).sum::<u64>();
+        first.fetch(gathered, fetched);
+        executed.instructions += instructions(&gathered.entered);
         executed.blocks += gathered.entered.len() as u64;
         executed.block = gathered.entered.last().map_or(before.block, |entered| Some(entered.block));
+        for turns in &gathered.turns {
+            executed.instructions += instructions(turns.of(&gathered.entered)) * u64::from(turns.more);
+            executed.blocks += u64::from(turns.blocks) * u64::from(turns.more);
+        }
         self.catch_up(on, gathered, before, ahead);
     }
 
@@ -186,15 +221,15 @@ impl Simulator {
             while let Some(fetched) = fetched.next_if(|fetched| fetched.before <= first.index) {
                 hierarchy.catch_up_fetch(core, fetched.new, effects);
             }
-            let mut level = hierarchy.catch_up(core, first.victim, first.new, effects);
+            let mut level = hierarchy.catch_up(core, first.brought, effects);
             if let Some(second) = missed.next_if(|second| second.index == first.index) {
-                let other = hierarchy.catch_up(core, second.victim, second.new, effects);
+                let other = hierarchy.catch_up(core, second.brought, effects);
                 if level == Level::Memory && other == Level::Memory {
-                    Hierarchy::both_halves(effects, second.new);
+                    Hierarchy::both_halves(effects, second.brought.new);
                 }
                 level = level.max(other);
             }
-            let store = first.new & DIRTY != 0;
+            let store = first.brought.new & DIRTY != 0;
             let served = Served { object: first.object, level, ..Served::default() };
             if let Some(counts) = self.counts.get_mut(first.object.index()) {
                 count_far(counts, &served, store, self.has_l2);
@@ -211,12 +246,23 @@ impl Simulator {
     }
 }
 
+/// Instructions of blocks, each entered once.
+fn instructions(entered: &[Entered<'_>]) -> u64 {
+    entered.iter().map(|entered| entered.block.ops.len() as u64).sum()
+}
+
 /// What was executed at an access: the block it is of, and instructions up to the end of that.
 fn executed_at<'a>(index: u32, gathered: &Gathered<'a>, mut executed: Executed<'a>) -> Executed<'a> {
-    for entered in gathered.entered.iter().take_while(|entered| entered.before <= index) {
-        executed.block = Some(entered.block);
-        executed.instructions += entered.block.ops.len() as u64;
-        executed.blocks += 1;
+    let begun = gathered.entered.iter().take_while(|entered| entered.before <= index);
+    let count = begun.map(|entered| executed.enter(entered.block, 1)).count();
+    for turns in &gathered.turns {
+        let more = |entered: &&Entered<'_>| turns.more_before(entered.before, index);
+        let begun = turns.of(&gathered.entered).iter().take_while(|entered| entered.before <= index);
+        let before = executed.block;
+        begun.clone().for_each(|entered| executed.enter(entered.block, more(&entered)));
+        // Where nothing was entered after them: the last of those that had most turns.
+        let last = begun.max_by_key(more).filter(|_| turns.end() >= count);
+        executed.block = last.map_or(before, |entered| Some(entered.block));
     }
     executed
 }

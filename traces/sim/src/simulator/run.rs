@@ -25,6 +25,16 @@ pub(super) struct Executed<'a> {
     pub(super) blocks: u64,
 }
 
+impl<'a> Executed<'a> {
+    /// A block was entered so many times.
+    #[inline(always)]
+    pub(super) fn enter(&mut self, block: &'a Block, times: u32) {
+        self.block = Some(block);
+        self.instructions += block.ops.len() as u64 * u64::from(times);
+        self.blocks += u64::from(times);
+    }
+}
+
 /// What the inner loop does not do.
 enum Rest {
     /// The block that was entered takes fetching.
@@ -59,9 +69,7 @@ fn near<'a>(
                 touch(touches, object, store);
             }
             Step::Block(block) => {
-                executed.instructions += block.ops.len() as u64;
-                executed.blocks += 1;
-                executed.block = Some(block);
+                executed.enter(block, 1);
                 if !private.fetch_near(block) {
                     return Rest::Fetch;
                 }

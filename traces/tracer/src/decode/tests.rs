@@ -170,3 +170,14 @@ fn any_bytes_decode_or_end_the_block() {
         assert!(decoded.block.ops.len() <= 16 && decoded.tags.len() == decoded.block.ops.len());
     }
 }
+
+#[test]
+fn a_block_is_steady_if_each_of_its_operands_is_surely_accessed_at_once() {
+    let steady = |hex: &str| decode(0x1000, &code(hex)).is_steady;
+    // Nothing; mov rax, [rbx]; add [rax], ecx; push rax; ret.
+    assert!(["90", "48 8b 03", "01 08", "50", "c3", "48 8b 03 01 08 c3"].into_iter().all(steady));
+    // movups xmm0, [rax]; fstp tbyte ptr [rdi]; fxsave [rax]; rep movsb; vpgatherdd ymm0, [rax+ymm1*4], ymm2.
+    for hex in ["0f 10 00", "db 3f", "0f ae 00", "f3 a4", "c4 e2 6d 90 04 88"] {
+        assert!(!steady(hex) && !steady(&format!("{hex} c3")) && !steady(&format!("48 8b 03 {hex}")), "{hex}");
+    }
+}
