@@ -1,8 +1,8 @@
 // Loops that are bound by one thing each, and what a model of this machine needs to know.
 //
 //   kernels KERNEL STEPS   does a kernel between the marks "kernel" and "end"; prints its CPU seconds
-//   kernels machine        prints a cycle, the latency of memory, what a page walk adds, a line of a stream, and a load of chains of
-//                          16 KiB to 48 MiB, in nanoseconds
+//   kernels machine        prints what takes how many nanoseconds: a cycle, a load from memory, a page walk, a line of a stream, an
+//                          operation's dispatch, a load of chains of 16 KiB to 48 MiB
 //
 // Kernels, by what bounds them: add, multiply, divide, float (latencies of units); wide (as many operations as fit); branch (guesses
 // that fail); forward (what was just stored is loaded); chain-l1, chain-l2, chain (latency of loads); gather (misses that
@@ -137,6 +137,20 @@ static double stream(void) {
     return best * 1e9 / (BYTES / LINE);
 }
 
+// Nanoseconds of an operation that takes nothing but its share of dispatch: what the core's other thread, if it has one, leaves of that.
+static double dispatched(void) {
+    long times = 0;
+    double start = seconds(), spent;
+    do {
+        long rest = 100000;
+        __asm__ volatile("1: .rept 18\n nop\n .endr\n dec %0\n jnz 1b" : "+r"(rest));
+        times += 100000;
+        spent = seconds() - start;
+    } while (spent < 0.03);
+    // A decrement and its jump are one operation.
+    return spent * 1e9 / (times * 19.0);
+}
+
 static int machine(void) {
     double best = 1;
     for (int round = 0; round < 20; round++) {
@@ -148,8 +162,8 @@ static int machine(void) {
         if (spent < best)
             best = spent;
     }
-    printf("{\"ns_per_cycle\": %.5f, \"memory\": %.3f, \"paged\": %.3f, \"packed\": %.3f, \"ns_per_line\": %.3f, \"chains\": {", best * 1e9,
-           flushed(), paged(1), paged(0), stream());
+    printf("{\"ns_per_cycle\": %.5f, \"memory\": %.3f, \"paged\": %.3f, \"packed\": %.3f, \"ns_per_line\": %.3f, \"dispatched\": %.5f, \"chains\": {",
+           best * 1e9, flushed(), paged(1), paged(0), stream(), dispatched());
     const char *comma = "";
     for (size_t kib = 16; kib <= 48 << 10; kib += kib < 1024 ? kib : kib & (kib - 1) ? kib / 3 : kib / 2) {
         void **at = chain(kib << 10, MADV_NOHUGEPAGE);
