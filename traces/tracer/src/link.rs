@@ -1,19 +1,23 @@
 //! From guest threads to the simulation's thread: a bounded queue of batches, and the end.
 //!
 //! The simulation runs beside the program, on a thread of its own, so that both go on at once where there are two cores. The queue
-//! is short: a program that runs ahead waits, and what waits between them stays in the cache.
+//! is short: a program that runs ahead waits, and what waits between them stays in the cache. It waits until little is left, and not for
+//! each batch: to wake a thread costs as much as to simulate a thousand accesses.
 //!
 //! When the simulation is over, for whatever reason, guest threads go on without it: they find no log and record nothing.
 
 use crate::log::{self, Batch, Log};
 use crate::outcome::Ended;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use tierscope_sim::Packed;
 
-/// Batches on their way.
-const QUEUE: usize = 6;
+/// Batches on their way, from which on guest threads wait.
+const QUEUE: usize = 8;
+
+/// Batches on their way, at which they go on.
+const FEW: usize = 2;
 
 /// What the simulation receives.
 pub(crate) enum Delivery {
@@ -24,8 +28,56 @@ pub(crate) enum Delivery {
 }
 
 struct Link {
-    sender: SyncSender<Delivery>,
+    sender: Sender<Delivery>,
+    /// Batches on their way. Fewer only while `spare` is locked.
+    under_way: AtomicUsize,
     spare: Mutex<Vec<Vec<Packed>>>,
+    /// Few are on their way, or the simulation is over.
+    few: Condvar,
+}
+
+impl Link {
+    fn new() -> (Self, Receiver<Delivery>) {
+        let (sender, receiver) = channel();
+        let (under_way, spare) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+        (Self { sender, under_way, spare, few: Condvar::new() }, receiver)
+    }
+
+    /// Sends a batch, and waits while too much is on its way. False where nobody receives it.
+    fn send(&self, batch: Batch) -> bool {
+        self.under_way.fetch_add(1, Ordering::Relaxed);
+        let is_sent = self.sender.send(Delivery::Batch(batch)).is_ok();
+        if is_sent {
+            self.wait();
+        }
+        is_sent
+    }
+
+    /// A batch was read.
+    fn take_back(&self, words: Vec<Packed>) {
+        let mut spare = self.spare();
+        if spare.len() <= 2 * QUEUE {
+            spare.push(words);
+        }
+        if self.under_way.fetch_sub(1, Ordering::Relaxed) == FEW + 1 {
+            drop(spare);
+            self.few.notify_all();
+        }
+    }
+
+    fn spare(&self) -> MutexGuard<'_, Vec<Vec<Packed>>> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait(&self) {
+        if self.under_way.load(Ordering::Relaxed) <= QUEUE {
+            return;
+        }
+        let mut spare = self.spare();
+        while self.under_way.load(Ordering::Relaxed) > FEW && !is_over() {
+            spare = self.few.wait(spare).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
 }
 
 static LINK: OnceLock<Link> = OnceLock::new();
@@ -33,8 +85,8 @@ static OVER: AtomicBool = AtomicBool::new(false);
 
 /// Opens the queue; `None` if it is open.
 pub(crate) fn open() -> Option<Receiver<Delivery>> {
-    let (sender, receiver) = sync_channel(QUEUE);
-    LINK.set(Link { sender, spare: Mutex::new(Vec::new()) }).ok()?;
+    let (link, receiver) = Link::new();
+    LINK.set(link).ok()?;
     Some(receiver)
 }
 
@@ -50,17 +102,21 @@ pub(crate) fn set_over() -> bool {
 
 /// Memory for a log.
 pub(crate) fn words() -> Vec<Packed> {
-    let spare = LINK.get().map(|link| link.spare.lock().unwrap_or_else(PoisonError::into_inner).pop());
-    spare.flatten().unwrap_or_default()
+    LINK.get().and_then(|link| link.spare().pop()).unwrap_or_default()
 }
 
 /// A batch was read; its memory may be used again.
 pub(crate) fn give_back(batch: Batch) {
     if let Some(link) = LINK.get() {
-        let mut spare = link.spare.lock().unwrap_or_else(PoisonError::into_inner);
-        if spare.len() <= 2 * QUEUE {
-            spare.push(batch.into_words());
-        }
+        link.take_back(batch.into_words());
+    }
+}
+
+/// The simulation's thread ends: nobody waits for it any more. Called when nothing is recorded any more.
+pub(crate) fn let_go() {
+    if let Some(link) = LINK.get() {
+        drop(link.spare());
+        link.few.notify_all();
     }
 }
 
@@ -73,7 +129,7 @@ pub(crate) fn hand_over(log: &mut Log) {
     }
     let batch = log.take(words());
     let Some(link) = LINK.get() else { return };
-    if link.sender.send(Delivery::Batch(batch)).is_err() {
+    if !link.send(batch) {
         set_over();
         log::forget_all();
     }
@@ -99,5 +155,44 @@ pub(crate) unsafe fn end(ended: Ended, cpus: impl Iterator<Item = u32>) {
     if link.sender.send(Delivery::End(ended, answer)).is_ok() {
         // An error is an answer too: nobody is there any more.
         let _ = answered.recv();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_that_run_ahead_wait_and_every_batch_arrives() {
+        const CPU: u32 = log::MAX_CPUS as u32 - 5;
+        const THREADS: usize = 3;
+        const BATCHES: usize = 200;
+        let (link, receiver) = Link::new();
+        let most = AtomicUsize::new(0);
+        // SAFETY: no other test has this cpu; the reference is the only one.
+        let log = unsafe { log::insert(CPU, Vec::new()) }.unwrap();
+        let mut batches: Vec<Vec<Batch>> =
+            (0..THREADS).map(|_| (0..BATCHES).map(|_| log.take(Vec::new())).collect()).collect();
+        std::thread::scope(|scope| {
+            for batches in batches.drain(..) {
+                let (link, most) = (&link, &most);
+                scope.spawn(move || {
+                    for batch in batches {
+                        assert!(link.send(batch));
+                        most.fetch_max(link.under_way.load(Ordering::Relaxed), Ordering::Relaxed);
+                    }
+                });
+            }
+            for _ in 0..THREADS * BATCHES {
+                let Ok(Delivery::Batch(batch)) = receiver.recv() else { panic!("only batches were sent") };
+                link.take_back(batch.into_words());
+            }
+        });
+        assert_eq!(link.under_way.load(Ordering::Relaxed), 0);
+        assert!(most.into_inner() <= QUEUE + THREADS);
+        drop(receiver);
+        assert!(!link.send(log.take(Vec::new())), "nobody receives it, and nobody waits");
+        // SAFETY: as above; the reference is not used any more.
+        unsafe { log::remove(CPU) };
     }
 }

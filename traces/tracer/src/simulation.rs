@@ -83,6 +83,7 @@ fn run(simulation: Simulation, receiver: &Receiver<Delivery>) {
             "tierscope: the simulation failed (see above); the program goes on without it, and there will be no results"
         );
     }
+    link::let_go();
     // Whoever ends the program waits for this, or, if it could not be heard, for the queue to be closed.
     if let Some(answer) = answer {
         let _ = answer.send(());
