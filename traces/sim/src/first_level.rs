@@ -329,6 +329,7 @@ impl FirstLevel {
         self.bring_here(wanted, new, within)
     }
 
+    /// The same where it is called, for who misses often.
     #[inline(always)]
     fn bring_here(&mut self, wanted: u64, new: u64, within: Within) -> (usize, u64) {
         let set = (wanted & self.set_mask) as usize;

@@ -111,8 +111,8 @@ impl Turns {
 }
 
 impl<'a> Gathered<'a> {
-    /// Accesses and entries there is room for, of either kind where accesses are lent: few enough to stay in a host's first-level cache, many enough
-    /// that each loop over them learns.
+    /// Accesses and entries there is room for, of either kind where accesses are lent: few enough to stay in a host's first-level cache, many
+    /// enough that each loop over them learns.
     pub const ROOM: usize = 1024;
 
     /// What is accessed, in order.

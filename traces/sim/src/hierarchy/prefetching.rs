@@ -1,7 +1,8 @@
 //! What the prefetchers bring, and into which level.
 //!
-//! They learn of misses of the first level, and of the first use of what they brought there (`prefetch.rs`, `streamer.rs` say which lines they then want); a line that
-//! a core has already is left alone. What comes from memory is traffic of its own, for which no access waits.
+//! They learn of misses of the first level, and of the first use of what they brought there (`prefetch.rs`, `streamer.rs` say which
+//! lines they then want); a line that a core has already is left alone. What comes from memory is traffic of its own, for which no
+//! access waits.
 
 use super::{Effects, Hierarchy, Request};
 use crate::array::Found;
