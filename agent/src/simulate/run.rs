@@ -111,6 +111,7 @@ impl Runner<'_> {
                 .map(|(table, tiers)| PolicyConfig { table, placement: 0, tiers: tiers.to_vec() })
                 .into_iter()
                 .collect(),
+            ask_for_each: false,
         };
         let text = serde_json::to_vec(&tracer_config)?;
         let config = create(CONFIG_FILE, 0o600, &text)?;

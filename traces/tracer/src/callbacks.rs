@@ -6,12 +6,12 @@
 //!
 //! A forked child has no simulation: it forgets the logs and runs on unrecorded. (QEMU's `vfork` is a fork.)
 
-use crate::decode::MemoryTag;
+use crate::decode::{Decoded, Follower, MemoryTag};
 use crate::happening::{Happening, Loaded};
 use crate::link;
 use crate::log::{self, Log};
 use crate::outcome::Ended;
-use crate::qemu::{self, Interface, LOADS, PluginId, STORES, Tb};
+use crate::qemu::{self, BOTH, Interface, LOADS, OnAccess, PluginId, STORES, Tb};
 use crate::system_calls;
 use crate::{loaded, translate};
 use std::cell::Cell;
@@ -20,6 +20,7 @@ use std::ffi::c_int;
 use std::ffi::{c_uint, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, Once, OnceLock, PoisonError};
+use tierscope_sim::Op;
 
 static QEMU: OnceLock<Interface> = OnceLock::new();
 /// What was loaded, until the first thread's log takes it along.
@@ -91,21 +92,32 @@ fn begin(cpu: c_uint) -> Option<&'static mut Log> {
 /// A block is entered.
 pub(crate) unsafe extern "C" fn on_block(cpu: c_uint, block: *mut c_void) {
     // SAFETY: QEMU calls on the cpu's own thread, and callbacks do not nest.
-    match unsafe { log::of_cpu(cpu) } {
+    match unsafe { log::of_first(cpu) } {
         Some(log) if !log.is_enough() => log.block(block.cast()),
-        _ => on_block_anew(cpu, block),
+        _ => on_block_anew(cpu, block.cast()),
     }
 }
 
-/// The same where there is no log or it is full.
-#[cold]
+/// The same for other threads than the first, and where there is no log or it is full.
 #[inline(never)]
-fn on_block_anew(cpu: c_uint, block: *mut c_void) {
-    let Some(log) = log_of(cpu) else { return };
+fn on_block_anew(cpu: c_uint, block: *const Decoded) {
+    if let Some(log) = log_with_room(cpu) {
+        log.block(block);
+    }
+}
+
+/// The log of the thread that calls, as it is to be when a block is entered.
+#[inline(always)]
+fn log_with_room(cpu: c_uint) -> Option<&'static mut Log> {
+    let Some(log) = log_of(cpu) else {
+        // SAFETY: as in `log_of`.
+        unsafe { log::write_nowhere(cpu) };
+        return None;
+    };
     if log.is_enough() {
         link::hand_over(log);
     }
-    log.block(block.cast());
+    Some(log)
 }
 
 /// A tag as the upper bits of a word, with another in the lowest.
@@ -119,33 +131,134 @@ pub(crate) fn one(tag: MemoryTag, other: MemoryTag) -> u64 {
 ///
 /// As for those that call it.
 #[inline(always)]
-unsafe fn on_one<const PIECES: bool>(cpu: c_uint, description: u32, address: u64, tags: *mut c_void, expected: u32) {
-    let tags = tags as u64;
+unsafe fn on_one<const KIND: u32, const PIECES: bool>(
+    cpu: c_uint,
+    description: u32,
+    address: u64,
+    tags: *mut c_void,
+) {
+    let (kind, tags) = (qemu::kind(description), tags as u64);
     // SAFETY: QEMU calls on the cpu's own thread, and callbacks do not nest.
-    match unsafe { log::of_cpu(cpu) } {
-        Some(log) if qemu::kind(description) == expected => {
-            let tag = tags & !u64::from(u16::MAX);
-            if PIECES {
-                log.access(address, tag);
-            } else {
-                // SAFETY: the block was entered before, and is one whose accesses there is room for.
-                unsafe { log.access_with_room(address, tag) }
-            }
-        }
-        _ => unexpected(cpu, description, address, tags, expected),
+    match unsafe { log::of_first(cpu) } {
+        // SAFETY: the block was entered before, and is one whose accesses there is room for.
+        Some(log) if !PIECES && kind == KIND => unsafe { log.access_with_room(address, tag_of(tags)) },
+        _ => on_one_otherwise::<KIND>(cpu, kind, address, tags),
     }
+}
+
+/// The same for other threads than the first, for pieces, and for what its instruction was not known to do.
+#[inline(never)]
+fn on_one_otherwise<const KIND: u32>(cpu: c_uint, kind: u32, address: u64, tags: u64) {
+    let Some(log) = log_of(cpu) else { return };
+    if kind == KIND { log.access(address, tag_of(tags)) } else { unexpected(log, kind, address, tags, KIND) }
+}
+
+/// What accesses lead: what their callbacks write besides themselves.
+#[derive(Debug)]
+pub(crate) struct Leader {
+    /// Its tags, as [`one`].
+    pub(crate) tags: u64,
+    /// The block, if it is entered with this access.
+    pub(crate) enters: Option<&'static Decoded>,
+    /// What follows it.
+    pub(crate) followers: Box<[Follower]>,
+}
+
+impl Leader {
+    /// What is to be called when it is accessed.
+    pub(crate) fn callback(&self, op: &Op) -> OnAccess {
+        let pieces = MemoryTag::from_word(self.tags).is_in_pieces();
+        match (op.loads > 0, op.stores > 0, self.enters.is_some(), pieces) {
+            (true, false, false, false) => lead::<LOADS, false, false>,
+            (true, false, false, true) => lead::<LOADS, false, true>,
+            (true, false, true, _) => lead::<LOADS, true, false>,
+            (true, true, false, false) => lead::<BOTH, false, false>,
+            (true, true, false, true) => lead::<BOTH, false, true>,
+            (true, true, true, _) => lead::<BOTH, true, false>,
+            (false, _, false, false) => lead::<STORES, false, false>,
+            (false, _, false, true) => lead::<STORES, false, true>,
+            (false, _, true, _) => lead::<STORES, true, false>,
+        }
+    }
+
+    /// Writes it and what follows it.
+    ///
+    /// # Safety
+    ///
+    /// The block was entered before, and is one whose accesses there is room for.
+    #[inline(always)]
+    unsafe fn write<const PIECES: bool>(&self, log: &mut Log, address: u64) {
+        let tag = tag_of(self.tags);
+        if PIECES && log.is_piece_of(address, tag, self.followers.len()) {
+            return;
+        }
+        // SAFETY: the caller's promise.
+        unsafe { log.lead(address, tag, &self.followers) }
+    }
+}
+
+/// An instruction of a bounded block accessed what others follow from, or its block is entered with it. Of one that reads and writes, what is
+/// written follows from what is read.
+unsafe extern "C" fn lead<const KIND: u32, const ENTERS: bool, const PIECES: bool>(
+    cpu: c_uint,
+    description: u32,
+    address: u64,
+    leader: *mut c_void,
+) {
+    let kind = qemu::kind(description);
+    if KIND == BOTH && kind == STORES {
+        return;
+    }
+    // SAFETY: never freed; see `translate`.
+    let leader = unsafe { &*leader.cast::<Leader>() };
+    // SAFETY: QEMU calls on the cpu's own thread, and callbacks do not nest.
+    match unsafe { log::of_first(cpu) } {
+        Some(log) if is_expected::<KIND>(kind) && !(ENTERS && log.is_enough()) => {
+            if ENTERS && let Some(block) = leader.enters {
+                log.block(block);
+            }
+            // SAFETY: the block was entered, and is bounded.
+            unsafe { leader.write::<PIECES>(log, address) }
+        }
+        _ => lead_otherwise::<KIND, PIECES>(cpu, kind, address, leader),
+    }
+}
+
+/// The same for other threads than the first, and where there is no log or it is full.
+#[inline(never)]
+fn lead_otherwise<const KIND: u32, const PIECES: bool>(cpu: c_uint, kind: u32, address: u64, leader: &Leader) {
+    let log = if leader.enters.is_some() { log_with_room(cpu) } else { log_of(cpu) };
+    let Some(log) = log else { return };
+    if let Some(block) = leader.enters {
+        log.block(block);
+    }
+    if is_expected::<KIND>(kind) {
+        // SAFETY: as in `lead`.
+        unsafe { leader.write::<PIECES>(log, address) }
+    } else {
+        unexpected(log, kind, address, leader.tags, KIND & !(KIND << 1));
+    }
+}
+
+/// Whether an access is of the kind that its instruction begins with.
+#[inline(always)]
+fn is_expected<const KIND: u32>(kind: u32) -> bool {
+    if KIND == BOTH { kind & LOADS != 0 } else { kind == KIND }
+}
+
+/// The tag that [`one`] put first.
+#[inline(always)]
+fn tag_of(tags: u64) -> u64 {
+    tags & !u64::from(u16::MAX)
 }
 
 /// An access that its instruction was not known to make.
 #[cold]
 #[inline(never)]
-fn unexpected(cpu: c_uint, description: u32, address: u64, tags: u64, expected: u32) {
-    let Some(log) = log_of(cpu) else { return };
-    let kind = qemu::kind(description);
+fn unexpected(log: &mut Log, kind: u32, address: u64, tags: u64, expected: u32) {
     for this in [LOADS, STORES] {
         if kind & this != 0 {
-            let tag = if this == expected { tags & !u64::from(u16::MAX) } else { tags << MemoryTag::ADDRESS_BITS };
-            log.access(address, tag);
+            log.access(address, if this == expected { tag_of(tags) } else { tags << MemoryTag::ADDRESS_BITS });
         }
     }
 }
@@ -158,7 +271,7 @@ pub(crate) unsafe extern "C" fn on_load<const PIECES: bool>(
     tags: *mut c_void,
 ) {
     // SAFETY: the callback is asked for in bounded blocks only.
-    unsafe { on_one::<PIECES>(cpu, description, address, tags, LOADS) }
+    unsafe { on_one::<LOADS, PIECES>(cpu, description, address, tags) }
 }
 
 /// An instruction of a bounded block that only writes did so; its tags are [`one`].
@@ -169,7 +282,7 @@ pub(crate) unsafe extern "C" fn on_store<const PIECES: bool>(
     tags: *mut c_void,
 ) {
     // SAFETY: as above.
-    unsafe { on_one::<PIECES>(cpu, description, address, tags, STORES) }
+    unsafe { on_one::<STORES, PIECES>(cpu, description, address, tags) }
 }
 
 /// An instruction's tags in one word: that of its loads, and above it that of its stores.
@@ -188,6 +301,9 @@ pub(crate) unsafe extern "C" fn on_access(cpu: c_uint, description: u32, address
         log.access(address, tags >> 16 << MemoryTag::ADDRESS_BITS);
     }
 }
+
+/// Something was accessed that is not simulated.
+pub(crate) unsafe extern "C" fn on_nothing(_: c_uint, _: u32, _: u64, _: *mut c_void) {}
 
 unsafe extern "C" fn on_translated(_id: PluginId, tb: *mut Tb) {
     if link::is_over() {

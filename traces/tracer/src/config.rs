@@ -24,6 +24,9 @@ pub struct TracerConfig {
     /// Policies to evaluate.
     #[serde(default)]
     pub policies: Vec<PolicyConfig>,
+    /// Each access is told by the emulator, and none follows from another: slower, and the same. For tests.
+    #[serde(default)]
+    pub ask_for_each: bool,
 }
 
 /// A configuration that cannot be used.
@@ -103,7 +106,12 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused_and_the_field_named() {
-        let valid = TracerConfig { simulator: Default::default(), directory: "/run/x".into(), policies: Vec::new() };
+        let valid = TracerConfig {
+            simulator: Default::default(),
+            directory: "/run/x".into(),
+            policies: Vec::new(),
+            ask_for_each: false,
+        };
         valid.check().unwrap();
         let relative = TracerConfig { directory: "x".into(), ..valid.clone() };
         assert!(relative.check().unwrap_err().to_string().contains("directory: x is not absolute"));

@@ -14,9 +14,13 @@
 //! [`MemoryTag`] says of each access that can follow what a mem callback cannot know for itself: which instruction, how many bytes.
 
 mod class;
+mod follow;
 mod tag;
 
 use class::{Traits, classify};
+use follow::{Accesses, Following};
+pub(crate) use follow::MOST_BACK;
+pub use follow::{Follower, Written};
 use iced_x86::{
     ConditionCode, Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfo, InstructionInfoFactory,
     Mnemonic, OpAccess, OpKind, Register, RflagsBits,
@@ -38,13 +42,22 @@ const ARITHMETIC: u32 =
 pub struct Decoded {
     /// For the simulator.
     pub block: Block,
-    /// Of each instruction: its loads' and its stores' tag.
-    pub tags: Box<[[MemoryTag; 2]]>,
+    /// Of each instruction.
+    pub asked: Box<[Asked]>,
     /// One more than the last instruction that is certain to access memory when it is executed; 0 for none. An execution that
     /// shows no access of it was left before its end.
     pub last_certain: u16,
     /// Every whole execution shows equally many accesses, one for each operand that is read or written.
     pub is_steady: bool,
+}
+
+/// What is to be asked of an instruction that accesses memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// Its loads' and its stores' tag.
+    pub tags: [MemoryTag; 2],
+    /// How its accesses come to be written.
+    pub written: Written,
 }
 
 /// The next block's number.
@@ -57,13 +70,17 @@ pub fn decode(address: u64, code: &[u8]) -> Decoded {
     let (mut ops, mut tags, mut last_certain, mut is_steady) = (Vec::new(), Vec::new(), 0, true);
     let mut instruction = Instruction::default();
     let mut before: Option<Instruction> = None;
+    let mut following = Following::default();
     while decoder.can_decode() && ops.len() < MAX_OPS {
         let offset = decoder.position();
         decoder.decode_out(&mut instruction);
         if instruction.is_invalid() {
             break;
         }
-        let mut one = decode_one(&instruction, &mut factory, offset as u16, ops.len() as u16);
+        let info = factory.info(&instruction);
+        let mut one = decode_one(&instruction, info, offset as u16, ops.len() as u16);
+        let (loads, stores) = (one.op.loads > 0, one.op.stores > 0);
+        following.instruction(&instruction, info, Accesses { loads, stores, tags: one.tags, plain: one.plain });
         one.op.fused = before.is_some_and(|before| is_fused(&before, &instruction));
         before = Some(instruction);
         ops.push(one.op);
@@ -75,7 +92,8 @@ pub fn decode(address: u64, code: &[u8]) -> Decoded {
     }
     let number = BLOCKS.fetch_add(1, Relaxed);
     let block = Block { address, bytes: code.len() as u32, ops: ops.into(), number };
-    Decoded { block, tags: tags.into(), last_certain, is_steady }
+    let asked = tags.into_iter().zip(following.finish()).map(|(tags, written)| Asked { tags, written }).collect();
+    Decoded { block, asked, last_certain, is_steady }
 }
 
 /// Whether a jump is decoded as one with what comes before it: a comparison, or simple arithmetic of registers whose flags are enough
@@ -107,14 +125,15 @@ struct One {
     certain: bool,
     /// Each of its operands is surely accessed, and at once.
     steady: bool,
+    /// It has one operand in memory, which is surely accessed, and shows one access for a load and one for a store.
+    plain: bool,
 }
 
-fn decode_one(instruction: &Instruction, factory: &mut InstructionInfoFactory, offset: u16, index: u16) -> One {
-    let info = factory.info(instruction);
+fn decode_one(instruction: &Instruction, info: &InstructionInfo, offset: u16, index: u16) -> One {
     let traits = classify(instruction);
     let mut op = Op { offset, class: traits.class, non_temporal: traits.non_temporal, ..Op::default() };
     let mut pieces = [Pieces::Separate, Pieces::Separate];
-    let (mut certain, mut steady) = (false, true);
+    let (mut certain, mut steady, mut plain) = (false, true, traits.class != Class::X87);
     for memory in info.used_memory() {
         let (reads, writes, sure) = access(memory.access());
         op.address_sources |= register(memory.base()) | register(memory.index());
@@ -132,12 +151,13 @@ fn decode_one(instruction: &Instruction, factory: &mut InstructionInfoFactory, o
         certain |= (reads || writes) && is_certain;
         steady &=
             !(reads || writes) || is_certain && matches!(of_operand, Pieces::B1 | Pieces::B2 | Pieces::B4 | Pieces::B8);
+        plain &= is_certain && !matches!(of_operand, Pieces::B6 | Pieces::B10 | Pieces::Separate);
     }
     registers(instruction, info, traits, &mut op);
     let [load, store] = pieces;
     let store = if op.non_temporal { store.around() } else { store };
     let tags = [MemoryTag::new(index, false, load), MemoryTag::new(index, true, store)];
-    One { op, tags, certain, steady }
+    One { op, tags, certain, steady, plain }
 }
 
 /// Whether it reads, whether it writes, and whether it surely does.
@@ -152,6 +172,11 @@ fn access(access: OpAccess) -> (bool, bool, bool) {
         // The read happens in any case, and cores write back what they read.
         OpAccess::ReadCondWrite => (true, true, true),
     }
+}
+
+/// Whether it may be written.
+fn writes(access: OpAccess) -> bool {
+    matches!(access, OpAccess::Write | OpAccess::CondWrite | OpAccess::ReadWrite | OpAccess::ReadCondWrite)
 }
 
 /// Elements a gather or scatter accesses.

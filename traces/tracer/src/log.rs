@@ -19,8 +19,9 @@
 //! The emulator moves an operand of more than eight bytes in pieces, in ascending order, and calls back for each. One operand is one
 //! access, so pieces that follow the first within the operand's length are not written.
 
-use crate::decode::{Decoded, MemoryTag};
+use crate::decode::{Decoded, Follower, MOST_BACK, MemoryTag};
 use crate::happening::Happening;
+use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use tierscope_sim::Packed;
 
@@ -54,7 +55,7 @@ pub(crate) struct Batch {
 impl Batch {
     /// The accesses, in order.
     pub(crate) fn accesses(&self) -> &[Packed] {
-        self.words.get(..self.accesses).unwrap_or_default()
+        self.words.get(MOST_BACK..MOST_BACK + self.accesses).unwrap_or_default()
     }
 
     /// What else there is, for [`entry`], the first last.
@@ -123,7 +124,27 @@ pub(crate) struct Log {
 /// Whether there was ever more than one thread.
 static SEVERAL: AtomicBool = AtomicBool::new(false);
 
+/// Of all cpus but the first.
 static LOGS: [AtomicPtr<Log>; MAX_CPUS] = [const { AtomicPtr::new(std::ptr::null_mut()) }; MAX_CPUS];
+
+/// Of the first, which most programs do with: in a known place, so that it need not be looked up. Only the cpu's thread touches it.
+static FIRST: First = First(UnsafeCell::new(Log::ABSENT));
+
+/// Where the first cpu writes when it has no log: it does not look whether it has one when a block accesses memory.
+static NOWHERE: Nowhere = Nowhere(UnsafeCell::new([Packed::from_word(0); MOST_BACK + ROOM]));
+
+/// Logs are forgotten.
+static FORGOTTEN: AtomicBool = AtomicBool::new(false);
+
+struct First(UnsafeCell<Log>);
+
+// SAFETY: whoever gets at it promises to be the only one, see `of_cpu`.
+unsafe impl Sync for First {}
+
+struct Nowhere(UnsafeCell<[Packed; MOST_BACK + ROOM]>);
+
+// SAFETY: as above.
+unsafe impl Sync for Nowhere {}
 
 /// Whether there was ever more than one thread.
 pub(crate) fn are_several() -> bool {
@@ -142,9 +163,39 @@ pub(crate) fn become_several() {
 /// Called on the cpu's own thread, or when no cpu runs; no other reference to it is alive.
 #[inline(always)]
 pub(crate) unsafe fn of_cpu(cpu: u32) -> Option<&'static mut Log> {
+    // SAFETY: the caller's promise.
+    if let Some(first) = unsafe { of_first(cpu) } {
+        return (first.is_there() && !FORGOTTEN.load(Ordering::Relaxed)).then_some(first);
+    }
     let log = LOGS.get(cpu as usize)?.load(Ordering::Relaxed);
     // SAFETY: the caller's promise; logs are freed by `remove` only.
     unsafe { log.as_mut() }
+}
+
+/// The log of the first virtual cpu, whether or not it is there, if that is the cpu. If it is not there, it is enough.
+///
+/// # Safety
+///
+/// See [`of_cpu`].
+#[inline(always)]
+pub(crate) unsafe fn of_first(cpu: u32) -> Option<&'static mut Log> {
+    // SAFETY: the caller's promise.
+    (cpu == 0).then(|| unsafe { &mut *FIRST.0.get() })
+}
+
+/// A block was entered by a cpu that has no log. If it is the first, what the block accesses goes nowhere.
+///
+/// # Safety
+///
+/// See [`of_cpu`].
+pub(crate) unsafe fn write_nowhere(cpu: u32) {
+    // SAFETY: the caller's promise, for both; the pointers stay within the array.
+    unsafe {
+        if let Some(first) = of_first(cpu) {
+            let start = NOWHERE.0.get().cast::<Packed>().add(MOST_BACK);
+            (first.start, first.next, first.other, first.least) = (start, start, start, usize::MAX);
+        }
+    }
 }
 
 /// Gives a cpu a log, to be written to `words`.
@@ -154,20 +205,16 @@ pub(crate) unsafe fn of_cpu(cpu: u32) -> Option<&'static mut Log> {
 /// See [`of_cpu`].
 pub(crate) unsafe fn insert(cpu: u32, words: Vec<Packed>) -> Option<&'static mut Log> {
     let place = LOGS.get(cpu as usize)?;
-    let mut log = Box::new(Log {
-        next: std::ptr::null_mut(),
-        other: std::ptr::null_mut(),
-        start: std::ptr::null_mut(),
-        least: 0,
-        words: Vec::new(),
-        cpu: u16::try_from(cpu).ok()?,
-        call: (-1, [0; 6]),
-        mapped_code: false,
-    });
+    let mut log = Log { cpu: u16::try_from(cpu).ok()?, ..Log::ABSENT };
     log.renew(words);
-    place.store(Box::into_raw(log), Ordering::Release);
     // SAFETY: the caller's promise.
-    unsafe { of_cpu(cpu) }
+    unsafe {
+        match of_first(cpu) {
+            Some(first) => *first = log,
+            None => place.store(Box::into_raw(Box::new(log)), Ordering::Release),
+        }
+        of_cpu(cpu)
+    }
 }
 
 /// Takes a cpu's log away.
@@ -176,6 +223,10 @@ pub(crate) unsafe fn insert(cpu: u32, words: Vec<Packed>) -> Option<&'static mut
 ///
 /// See [`of_cpu`].
 pub(crate) unsafe fn remove(cpu: u32) {
+    // SAFETY: the caller's promise.
+    if let Some(first) = unsafe { of_first(cpu) } {
+        *first = Log::ABSENT;
+    }
     if let Some(place) = LOGS.get(cpu as usize) {
         let log = place.swap(std::ptr::null_mut(), Ordering::AcqRel);
         if !log.is_null() {
@@ -187,17 +238,34 @@ pub(crate) unsafe fn remove(cpu: u32) {
 
 /// Forgets all logs without freeing them: those of a forked child, whose threads are gone.
 pub(crate) fn forget_all() {
+    FORGOTTEN.store(true, Ordering::Release);
     for place in &LOGS {
         place.store(std::ptr::null_mut(), Ordering::Release);
     }
 }
 
-/// The cpus that have a log.
+/// The cpus that have a log, and the first.
 pub(crate) fn cpus() -> impl Iterator<Item = u32> {
-    (0..MAX_CPUS as u32).filter(|cpu| LOGS.get(*cpu as usize).is_some_and(|log| !log.load(Ordering::Acquire).is_null()))
+    let has = |cpu: &u32| LOGS.get(*cpu as usize).is_some_and(|log| !log.load(Ordering::Acquire).is_null());
+    std::iter::once(0).chain((1..MAX_CPUS as u32).filter(has))
 }
 
 impl Log {
+    const ABSENT: Log = Log {
+        next: std::ptr::null_mut(),
+        other: std::ptr::null_mut(),
+        start: std::ptr::null_mut(),
+        least: usize::MAX,
+        words: Vec::new(),
+        cpu: 0,
+        call: (-1, [0; 6]),
+        mapped_code: false,
+    };
+
+    fn is_there(&self) -> bool {
+        !self.words.is_empty()
+    }
+
     /// Appends an access, unless it is a further piece of the last.
     #[inline(always)]
     pub(crate) fn access(&mut self, address: u64, tag: u64) {
@@ -220,7 +288,41 @@ impl Log {
     #[inline(always)]
     pub(crate) unsafe fn access_with_room(&mut self, address: u64, tag: u64) {
         // SAFETY: `block` made the room, the caller says it is left, and what hands the log over or grows it leaves more.
-        unsafe { self.put(Packed::from_word(address & ADDRESS | tag)) }
+        unsafe { self.put(Packed::from_word(address | tag)) }
+    }
+
+    /// Appends an access and what follows from it without a look at how much room there is.
+    ///
+    /// # Safety
+    ///
+    /// Since the last [`Log::block`] fewer than [`ROOM`] words were appended, these included; each follows from one at most
+    /// [`MOST_BACK`] words back.
+    #[inline(always)]
+    pub(crate) unsafe fn lead(&mut self, address: u64, tag: u64, followers: &[Follower]) {
+        let mut next = self.next;
+        // SAFETY: as in `access_with_room`; and before the first word there are as many as anything goes back.
+        unsafe {
+            next.write(Packed::from_word(address | tag));
+            next = next.add(1);
+            for follower in followers {
+                let from = *next.sub(follower.back as usize);
+                next.write(Packed::from_word(from.word().wrapping_add(follower.add)));
+                next = next.add(1);
+            }
+        }
+        self.next = next;
+    }
+
+    /// Whether an access is a further piece of one that so many follow, which are written.
+    #[inline(always)]
+    pub(crate) fn is_piece_of(&self, address: u64, tag: u64, followers: usize) -> bool {
+        let back = followers + 1;
+        // SAFETY: what was written since the last word that is no access lies before `next`.
+        unsafe {
+            let since = (self.before() >> MemoryTag::ADDRESS_BITS) as u16;
+            let since = since.wrapping_sub(((*self.other).word() >> MemoryTag::ADDRESS_BITS) as u16);
+            usize::from(since) >= back && is_further_piece(Packed::from_word(address | tag), *self.next.sub(back))
+        }
     }
 
     /// The last access of the block under way.
@@ -298,7 +400,7 @@ impl Log {
 
     /// Whether nothing is in it.
     pub(crate) fn is_empty(&self) -> bool {
-        self.room() == self.words.len() * WORD
+        self.next == self.start && self.used_by_others() == 0
     }
 
     /// Accesses in it.
@@ -308,7 +410,7 @@ impl Log {
 
     /// Words in it that are no accesses.
     fn used_by_others(&self) -> usize {
-        self.words.len() - self.used_by_accesses() - self.room() / WORD
+        self.words.len().saturating_sub(MOST_BACK + self.used_by_accesses() + self.room() / WORD)
     }
 
     /// What is in it; it goes on in `words`.
@@ -329,11 +431,11 @@ impl Log {
     /// So many words at either end are used.
     fn point(&mut self, accesses: usize, others: usize, least: usize) {
         let words = self.words.len();
-        self.start = self.words.as_mut_ptr();
         // SAFETY: within the vector's memory, or one past its end.
         unsafe {
+            self.start = self.words.as_mut_ptr().add(MOST_BACK);
             self.next = self.start.add(accesses);
-            self.other = self.start.add(words - others);
+            self.other = self.words.as_mut_ptr().add(words - others);
         }
         self.least = least;
     }

@@ -3,7 +3,7 @@
 use crate::callbacks;
 use crate::config::TracerConfig;
 use crate::qemu::{Info, Interface, PluginId};
-use crate::simulation;
+use crate::{simulation, translate};
 use std::ffi::{CStr, c_char, c_int};
 use std::path::Path;
 
@@ -59,6 +59,9 @@ unsafe fn install(id: PluginId, info: &Info, arguments: &[String]) -> Result<(),
             "this QEMU's plugin interface, version {}, describes accesses in another way",
             info.version
         ));
+    }
+    if config.ask_for_each {
+        translate::ask_for_each();
     }
     simulation::start(config)?;
     // SAFETY: within install.

@@ -39,6 +39,8 @@ const LOADS_AND_STORES: c_int = 3;
 pub(crate) const LOADS: u32 = 1;
 /// Bit of [`kind`]. An atomic instruction may have both.
 pub(crate) const STORES: u32 = 2;
+/// What reads and writes.
+pub(crate) const BOTH: u32 = LOADS | STORES;
 
 /// What an access is, from its description. A call for each would cost more than all else that is done with it.
 #[inline(always)]

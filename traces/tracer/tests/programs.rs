@@ -4,9 +4,10 @@
 
 mod support;
 
-use support::{Setting, accesses, global, heap, program, run};
+use std::path::Path;
+use support::{Run, Setting, accesses, global, heap, program, run};
 use tierscope_sim::{Config, ObjectKey};
-use tierscope_tracer::{ALLOCATIONS_FILE, Ended, PROGRESS_FILE, Progress, SAMPLES_FILE, rows};
+use tierscope_tracer::{ALLOCATIONS_FILE, Ended, PROGRESS_FILE, Progress, SAMPLES_FILE, TracerOutcome, rows};
 
 const N: u64 = 100_000;
 
@@ -171,4 +172,30 @@ fn a_static_program_has_globals_a_stack_and_mappings() {
     let block = of(|key| matches!(key, ObjectKey::Anonymous { .. }));
     assert!((3 * N..3 * N + 1000).contains(&block), "the block is in a mapping: {block}");
     assert!(!outcome.outcome.objects.iter().any(|object| matches!(object.key, ObjectKey::Heap { .. })));
+}
+
+/// What must not depend on who wrote an access.
+fn compared(run: &Run) -> impl PartialEq + std::fmt::Debug + use<> {
+    let TracerOutcome { outcome, losses, .. } = run.outcome();
+    let objects = outcome.objects.iter().map(|object| (object.name.clone(), object.bytes, object.counts));
+    (losses, outcome.totals, outcome.unattributed, objects.collect::<Vec<_>>(), outcome.approximations)
+}
+
+#[test]
+fn what_follows_is_what_the_emulator_would_have_told() {
+    if support::left_out() {
+        return;
+    }
+    let python = Path::new("/usr/bin/python3");
+    let script = "import json, re, zlib; print(len(zlib.compress(re.sub('1', 'one', json.dumps(list(range(5000)))).encode())))";
+    let follows = program("follows", "follows", &["-no-pie", "-mno-red-zone"]);
+    let programs: [(&Path, &[&str]); 2] = [(&follows, &[]), (python, &["-S", "-c", script])];
+    for (program, arguments) in programs {
+        let [together, each] =
+            [false, true].map(|ask_for_each| run(program, arguments, Setting { ask_for_each, ..Setting::default() }));
+        assert!(together.output.status.success(), "{}", String::from_utf8_lossy(&together.output.stderr));
+        assert_eq!(together.stdout(), each.stdout());
+        let (together, each) = (compared(&together), compared(&each));
+        assert!(together == each, "{}:\n{together:?}\n{each:?}", program.display());
+    }
 }

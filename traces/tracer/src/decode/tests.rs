@@ -133,9 +133,9 @@ fn a_block_knows_where_its_instructions_lie_and_what_moves_in_pieces() {
     let offsets: Vec<u16> = decoded.block.ops.iter().map(|op| op.offset).collect();
     assert_eq!(offsets, [0, 3, 6, 9, 11]);
     assert_eq!((decoded.block.address, decoded.block.bytes, decoded.last_certain), (0x40_1000, 12, 5));
-    let bytes: Vec<(u8, u8)> = decoded.tags.iter().map(|[load, store]| (load.bytes(), store.bytes())).collect();
+    let bytes: Vec<(u8, u8)> = decoded.asked.iter().map(|asked| (asked.tags[0].bytes(), asked.tags[1].bytes())).collect();
     assert_eq!((bytes[0].0, bytes[1].0, bytes[3].1, bytes[4].0), (8, 16, 10, 8));
-    assert!(decoded.tags[1][0].is_in_pieces() && !decoded.tags[0][0].is_in_pieces());
+    assert!(decoded.asked[1].tags[0].is_in_pieces() && !decoded.asked[0].tags[0].is_in_pieces());
 }
 
 #[test]
@@ -167,7 +167,7 @@ fn any_bytes_decode_or_end_the_block() {
             (state >> 56) as u8
         });
         let decoded = decode(0x1000, &bytes);
-        assert!(decoded.block.ops.len() <= 16 && decoded.tags.len() == decoded.block.ops.len());
+        assert!(decoded.block.ops.len() <= 16 && decoded.asked.len() == decoded.block.ops.len());
     }
 }
 
@@ -180,4 +180,73 @@ fn a_block_is_steady_if_each_of_its_operands_is_surely_accessed_at_once() {
     for hex in ["0f 10 00", "db 3f", "0f ae 00", "f3 a4", "c4 e2 6d 90 04 88"] {
         assert!(!steady(hex) && !steady(&format!("{hex} c3")) && !steady(&format!("48 8b 03 {hex}")), "{hex}");
     }
+}
+
+/// How the accesses of a block are written: `L` leading, `E` if it also enters the block, `f` following, `.` each by itself.
+fn written(hex: &str) -> String {
+    let letter = |asked: &Asked| match &asked.written {
+        Written::Each => '.',
+        Written::Leading { enters: false, .. } => 'L',
+        Written::Leading { enters: true, .. } => 'E',
+        Written::Following => 'f',
+    };
+    decode(0x1000, &code(hex)).asked.iter().map(letter).collect()
+}
+
+#[test]
+fn an_access_follows_where_its_address_differs_by_a_constant() {
+    for (hex, expected, assembly) in [
+        ("48 8b 03 48 8b 43 08", "Ef", "mov rax, [rbx]; mov rax, [rbx+8]"),
+        ("48 8b 03 48 8b 00", "EL", "mov rax, [rbx]; mov rax, [rax]"),
+        ("48 8b 1b 48 8b 1b", "EL", "mov rbx, [rbx] twice"),
+        ("48 8b 03 48 83 c3 08 48 8b 03", "E.f", "mov rax, [rbx]; add rbx, 8; mov rax, [rbx]"),
+        ("48 8b 03 83 c3 08 48 8b 03", "E.L", "mov rax, [rbx]; add ebx, 8; mov rax, [rbx]"),
+        ("48 8b 03 48 8d 5b 08 48 8b 03", "E.f", "mov rax, [rbx]; lea rbx, [rbx+8]; mov rax, [rbx]"),
+        ("48 8b 03 48 8d 1c 0b 48 8b 03", "E.L", "mov rax, [rbx]; lea rbx, [rbx+rcx]; mov rax, [rbx]"),
+        ("48 8b 04 cb 48 ff c1 48 89 04 cb", "E.f", "mov rax, [rbx+rcx*8]; inc rcx; mov [rbx+rcx*8], rax"),
+        ("48 8b 04 cb 48 8b 04 4b", "EL", "mov rax, [rbx+rcx*8]; mov rax, [rbx+rcx*2]"),
+        ("48 8b 03 48 8b 83 00 0f 00 00", "Ef", "mov rax, [rbx]; mov rax, [rbx+0xf00]"),
+        ("48 8b 03 48 8b 83 00 10 00 00", "EL", "mov rax, [rbx]; mov rax, [rbx+0x1000]"),
+        ("64 48 8b 03 48 8b 03", "EL", "mov rax, fs:[rbx]; mov rax, [rbx]"),
+        ("48 8b 03 67 48 8b 03", "E.", "mov rax, [rbx]; mov rax, [ebx]"),
+        ("50 53 58 c3", "Efff", "push rax; push rbx; pop rax; ret"),
+        ("50 5c 58", "EfL", "push rax; pop rsp; pop rax"),
+        ("50 48 83 e4 f0 50", "E.L", "push rax; and rsp, -16; push rax"),
+        ("48 8b 05 00 01 00 00 48 8b 05 00 01 00 00", "Ef", "mov rax, [rip+0x100] twice"),
+        ("01 03 8b 03", "Ef", "add [rbx], eax; mov eax, [rbx]"),
+        ("0f 10 03 0f 11 43 10", "Lf", "movups xmm0, [rbx]; movups [rbx+16], xmm0"),
+        ("48 8b 03 f0 ff 03 8b 03", "E.L", "mov rax, [rbx]; lock inc dword ptr [rbx]; mov eax, [rbx]"),
+        ("48 0f ab 03 48 8b 03", ".L", "bts [rbx], rax; mov rax, [rbx]"),
+        ("ff 33 48 8b 03", ".L", "push qword ptr [rbx]; mov rax, [rbx]"),
+        ("a5 8b 06", ".L", "movsd; mov eax, [rsi]"),
+        ("d7 8b 03", ".L", "xlatb; mov eax, [rbx]"),
+        ("0f b1 0b 8b 03", ".L", "cmpxchg [rbx], ecx; mov eax, [rbx]"),
+        ("db 3b 8b 03", ".L", "fstp tbyte ptr [rbx]; mov eax, [rbx]"),
+    ] {
+        assert_eq!(written(hex), expected, "{assembly}");
+    }
+}
+
+#[test]
+fn what_follows_is_the_word_it_would_have_been() {
+    // add [rbx+rcx*8+8], eax; push rax; add rcx, 3; mov [rbx+rcx*8-8], al; pop dx
+    let decoded = decode(0x1000, &code("01 44 cb 08 50 48 83 c1 03 88 44 cb f8 66 5a"));
+    let (rbx, rcx, rsp) = (0x7fff_1234_5678_u64, 0x11, 0x7ffd_0000_0ff8_u64);
+    let word = |op: usize, store: usize, address: u64| decoded.asked[op].tags[store].to_word() | address;
+    let mut words = Vec::new();
+    for (op, address) in [(0, rbx + rcx * 8 + 8), (1, rsp - 8)] {
+        let Written::Leading { followers, .. } = &decoded.asked[op].written else { panic!("{op} leads") };
+        words.push(word(op, op, address));
+        for follower in followers {
+            words.push(words[words.len() - follower.back as usize].wrapping_add(follower.add));
+        }
+    }
+    let expected = [
+        word(0, 0, rbx + rcx * 8 + 8),
+        word(0, 1, rbx + rcx * 8 + 8),
+        word(1, 1, rsp - 8),
+        word(3, 1, rbx + (rcx + 3) * 8 - 8),
+        word(4, 0, rsp - 8),
+    ];
+    assert_eq!(words, expected);
 }

@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use tierscope_sim::outcome::Object;
 use tierscope_sim::{Config, Counts, ObjectKey};
 use tierscope_tracer::{CONFIG_FILE, PolicyConfig, TracerConfig, TracerOutcome, plugin_file};
@@ -93,11 +93,16 @@ pub fn shim() -> &'static Path {
 
 /// A program from C, compiled with more arguments.
 pub fn program(name: &str, output: &str, arguments: &[&str]) -> PathBuf {
+    static BUILT: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
     let directory = scratch().join("programs");
     std::fs::create_dir_all(&directory).unwrap();
     let finished = directory.join(output);
-    // Another test may be running it.
-    let fresh = directory.join(format!("{output}.{:?}", std::thread::current().id()));
+    // Once: another test may be running it, and its symbols are read from its file.
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    if built.contains(&finished) {
+        return finished;
+    }
+    let fresh = directory.join(format!("{output}.fresh"));
     let result = Command::new("cc")
         .args(["-O1", "-g0", "-w", "-fno-builtin", "-fno-allocation-dce", "-pthread", "-I"])
         .arg(manifest().join("../../ld_preload/include"))
@@ -109,6 +114,7 @@ pub fn program(name: &str, output: &str, arguments: &[&str]) -> PathBuf {
         .expect("cc is missing; install the package gcc");
     assert!(result.status.success(), "cc {name}.c: {}", String::from_utf8_lossy(&result.stderr));
     std::fs::rename(&fresh, &finished).unwrap();
+    built.push(finished.clone());
     finished
 }
 
@@ -135,11 +141,12 @@ pub struct Setting {
     pub config: Config,
     pub policies: Vec<PolicyConfig>,
     pub shim: bool,
+    pub ask_for_each: bool,
 }
 
 impl Default for Setting {
     fn default() -> Self {
-        Setting { config: Config::default(), policies: Vec::new(), shim: true }
+        Setting { config: Config::default(), policies: Vec::new(), shim: true, ask_for_each: false }
     }
 }
 
@@ -147,10 +154,17 @@ impl Default for Setting {
 pub fn run(program: &Path, arguments: &[&str], setting: Setting) -> Run {
     let directory = tempfile::tempdir().unwrap();
     let config =
-        TracerConfig { simulator: setting.config, directory: directory.path().into(), policies: setting.policies };
+        TracerConfig {
+            simulator: setting.config,
+            directory: directory.path().into(),
+            policies: setting.policies,
+            ask_for_each: setting.ask_for_each,
+        };
     let file = directory.path().join(CONFIG_FILE);
     std::fs::write(&file, serde_json::to_vec(&config).unwrap()).unwrap();
     let mut command = Command::new(qemu());
+    // Else each run of it does something else.
+    command.env("PYTHONHASHSEED", "0");
     command.env("LD_PRELOAD", plugin()).arg("-plugin").arg(format!("{},config={}", plugin().display(), file.display()));
     if setting.shim {
         command.arg("-E").arg(format!("LD_PRELOAD={}", shim().display()));
