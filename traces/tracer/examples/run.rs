@@ -54,7 +54,8 @@ fn main() {
     let mut simulator = serde_json::to_value(default).unwrap();
     merge(&mut simulator, given);
     let simulator = serde_json::from_value(simulator).expect("a configuration of the simulator");
-    let config = TracerConfig { simulator, directory: directory.path().into(), policies: Vec::new(), ask_for_each: false };
+    let config =
+        TracerConfig { simulator, directory: directory.path().into(), policies: Vec::new(), ask_for_each: false };
     let file = directory.path().join(CONFIG_FILE);
     std::fs::write(&file, serde_json::to_vec(&config).unwrap()).unwrap();
     let (major, minor) = qemu_version();

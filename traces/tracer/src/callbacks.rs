@@ -131,12 +131,7 @@ pub(crate) fn one(tag: MemoryTag, other: MemoryTag) -> u64 {
 ///
 /// As for those that call it.
 #[inline(always)]
-unsafe fn on_one<const KIND: u32, const PIECES: bool>(
-    cpu: c_uint,
-    description: u32,
-    address: u64,
-    tags: *mut c_void,
-) {
+unsafe fn on_one<const KIND: u32, const PIECES: bool>(cpu: c_uint, description: u32, address: u64, tags: *mut c_void) {
     let (kind, tags) = (qemu::kind(description), tags as u64);
     // SAFETY: QEMU calls on the cpu's own thread, and callbacks do not nest.
     match unsafe { log::of_first(cpu) } {

@@ -18,8 +18,8 @@ mod follow;
 mod tag;
 
 use class::{Traits, classify};
-use follow::{Accesses, Following};
 pub(crate) use follow::MOST_BACK;
+use follow::{Accesses, Following};
 pub use follow::{Follower, Written};
 use iced_x86::{
     ConditionCode, Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfo, InstructionInfoFactory,

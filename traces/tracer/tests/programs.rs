@@ -187,7 +187,8 @@ fn what_follows_is_what_the_emulator_would_have_told() {
         return;
     }
     let python = Path::new("/usr/bin/python3");
-    let script = "import json, re, zlib; print(len(zlib.compress(re.sub('1', 'one', json.dumps(list(range(5000)))).encode())))";
+    let script =
+        "import json, re, zlib; print(len(zlib.compress(re.sub('1', 'one', json.dumps(list(range(5000)))).encode())))";
     let follows = program("follows", "follows", &["-no-pie", "-mno-red-zone"]);
     let programs: [(&Path, &[&str]); 2] = [(&follows, &[]), (python, &["-S", "-c", script])];
     for (program, arguments) in programs {

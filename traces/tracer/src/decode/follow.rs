@@ -240,9 +240,7 @@ fn change(instruction: &Instruction) -> Option<(Register, i64)> {
     match instruction.mnemonic() {
         // What is popped into the stack pointer is not what it was.
         Mnemonic::Pop if first() == Some(Register::RSP) => None,
-        _ if by_stack_pointer(instruction) => {
-            Some((Register::RSP, i64::from(instruction.stack_pointer_increment())))
-        }
+        _ if by_stack_pointer(instruction) => Some((Register::RSP, i64::from(instruction.stack_pointer_increment()))),
         Mnemonic::Add => Some((first()?, constant()?)),
         Mnemonic::Sub => Some((first()?, constant()?.wrapping_neg())),
         Mnemonic::Inc => Some((first()?, 1)),

@@ -133,7 +133,8 @@ fn a_block_knows_where_its_instructions_lie_and_what_moves_in_pieces() {
     let offsets: Vec<u16> = decoded.block.ops.iter().map(|op| op.offset).collect();
     assert_eq!(offsets, [0, 3, 6, 9, 11]);
     assert_eq!((decoded.block.address, decoded.block.bytes, decoded.last_certain), (0x40_1000, 12, 5));
-    let bytes: Vec<(u8, u8)> = decoded.asked.iter().map(|asked| (asked.tags[0].bytes(), asked.tags[1].bytes())).collect();
+    let bytes: Vec<(u8, u8)> =
+        decoded.asked.iter().map(|asked| (asked.tags[0].bytes(), asked.tags[1].bytes())).collect();
     assert_eq!((bytes[0].0, bytes[1].0, bytes[3].1, bytes[4].0), (8, 16, 10, 8));
     assert!(decoded.asked[1].tags[0].is_in_pieces() && !decoded.asked[0].tags[0].is_in_pieces());
 }

@@ -153,13 +153,12 @@ impl Default for Setting {
 /// Runs a program.
 pub fn run(program: &Path, arguments: &[&str], setting: Setting) -> Run {
     let directory = tempfile::tempdir().unwrap();
-    let config =
-        TracerConfig {
-            simulator: setting.config,
-            directory: directory.path().into(),
-            policies: setting.policies,
-            ask_for_each: setting.ask_for_each,
-        };
+    let config = TracerConfig {
+        simulator: setting.config,
+        directory: directory.path().into(),
+        policies: setting.policies,
+        ask_for_each: setting.ask_for_each,
+    };
     let file = directory.path().join(CONFIG_FILE);
     std::fs::write(&file, serde_json::to_vec(&config).unwrap()).unwrap();
     let mut command = Command::new(qemu());
