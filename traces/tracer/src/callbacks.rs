@@ -1,6 +1,6 @@
 //! What QEMU calls, on the guest's threads.
 //!
-//! The callbacks that run for each block and each access write a word and nothing else. None of them can panic but those that
+//! The callbacks that run for each block and each access that others do not lead write a word or a few, and nothing else. None of them can panic but those that
 //! translate and look at system calls, which are contained: a panic there ends the recording, is said on standard error, and the
 //! program goes on.
 //!
@@ -231,7 +231,7 @@ fn lead_otherwise<const KIND: u32, const PIECES: bool>(cpu: c_uint, kind: u32, a
         // SAFETY: as in `lead`.
         unsafe { leader.write::<PIECES>(log, address) }
     } else {
-        unexpected(log, kind, address, leader.tags, KIND & !(KIND << 1));
+        unexpected(log, kind, address, leader.tags, if KIND == BOTH { LOADS } else { KIND });
     }
 }
 

@@ -16,6 +16,9 @@
 //! program's and batches may be large. Once there are several they are small, and handed over at each system call, before the kernel
 //! lets another thread see what this one did.
 //!
+//! Accesses may be written together with one that leads them (`decode/follow.rs`), from which they follow. Before the first there are
+//! [`MOST_BACK`] words of nothing, so that whatever is executed, nobody looks for a word before the log.
+//!
 //! The emulator moves an operand of more than eight bytes in pieces, in ascending order, and calls back for each. One operand is one
 //! access, so pieces that follow the first within the operand's length are not written.
 
@@ -280,7 +283,8 @@ impl Log {
         unsafe { self.put(access) }
     }
 
-    /// Appends an access of at most eight bytes without a look at how much room there is.
+    /// Appends an access of at most eight bytes without a look at how much room there is. (An access that was made is to an address of
+    /// user space, which leaves the bits of a tag free.)
     ///
     /// # Safety
     ///
@@ -493,6 +497,40 @@ mod tests {
             }
         }
         assert_eq!((blocks, log.is_empty(), log.is_enough()), (30, true, false));
+        // SAFETY: as above; the reference is not used any more.
+        unsafe { remove(CPU) };
+    }
+
+    #[test]
+    fn what_follows_is_written_with_its_leader_once() {
+        const CPU: u32 = MAX_CPUS as u32 - 6;
+        // SAFETY: no other test has this cpu; the reference is the only one.
+        let log = unsafe { insert(CPU, Vec::new()) }.unwrap();
+        let block = std::ptr::without_provenance::<Decoded>(0x1230);
+        let tag = |op, store, pieces| MemoryTag::new(op, store, pieces).to_word();
+        let (leads, follows) = (tag(0, false, Pieces::B16), tag(1, true, Pieces::B8));
+        // Eight bytes below, and then 32 above that.
+        let add = |from: u64, to: u64, far: i64| to.wrapping_sub(from).wrapping_add(far as u64);
+        let followers = [
+            Follower { back: 1, add: add(leads, follows, -8) },
+            Follower { back: 1, add: add(follows, follows, 32) },
+            Follower { back: 3, add: add(leads, leads, 16) },
+        ];
+        let mut expected = Vec::new();
+        for start in [0x100_u64, 0x108] {
+            log.block(block);
+            for piece in [0, 8] {
+                if !log.is_piece_of(start + piece, leads, followers.len()) {
+                    // SAFETY: a block was entered.
+                    unsafe { log.lead(start + piece, leads, &followers) }
+                }
+            }
+            expected.extend([leads | start, follows | (start - 8), follows | (start + 24), leads | (start + 16)]);
+        }
+        assert!(!log.is_piece_of(0x110, tag(2, false, Pieces::B16), followers.len()), "another instruction's");
+        let batch = log.take(Vec::new());
+        assert_eq!(batch.accesses().iter().map(|access| access.word()).collect::<Vec<_>>(), expected);
+        assert_eq!(batch.others().len(), 2);
         // SAFETY: as above; the reference is not used any more.
         unsafe { remove(CPU) };
     }
