@@ -174,11 +174,6 @@ fn access(access: OpAccess) -> (bool, bool, bool) {
     }
 }
 
-/// Whether it may be written.
-fn writes(access: OpAccess) -> bool {
-    matches!(access, OpAccess::Write | OpAccess::CondWrite | OpAccess::ReadWrite | OpAccess::ReadCondWrite)
-}
-
 /// Elements a gather or scatter accesses.
 fn elements(instruction: &Instruction) -> u8 {
     let element = instruction.memory_size().size().max(1);

@@ -196,7 +196,8 @@ impl Following {
         let change = change(instruction);
         for used in info.used_registers() {
             let register = used.register().full_register();
-            if !super::writes(used.access()) || !register.is_gpr64() {
+            let (_, writes, _) = super::access(used.access());
+            if !writes || !register.is_gpr64() {
                 continue;
             }
             let number = register.number();
@@ -224,7 +225,7 @@ fn operand<'i>(instruction: &Instruction, info: &'i InstructionInfo) -> Option<&
     (understood && !otherwise && !instruction.has_lock_prefix()).then_some(memory)
 }
 
-/// Whether it pushes or pops eight bytes.
+/// Whether it pushes or pops.
 fn by_stack_pointer(instruction: &Instruction) -> bool {
     use Mnemonic::{Call, Pop, Push, Ret};
     matches!(instruction.mnemonic(), Push | Pop | Call | Ret)
